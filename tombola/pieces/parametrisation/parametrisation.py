@@ -1,0 +1,63 @@
+"""The contract between what an optimiser trains and what a network computes with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from tombola.pieces.setting import Setting
+from tombola.values.mask import Mask
+from tombola.values.params import Params
+
+
+class Parametrisation(Protocol):
+    """A frozen dataclass.
+
+    *Coordinates* are all tensors a training holds: those of the network under their own names,
+    and others (scores, coefficients) under new ones.
+    """
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Why this parametrisation cannot serve here, or None. Asked before anything is trained."""
+        ...
+
+    def coords(self, params: Params, mask: Mask, seed: int) -> Params:
+        """The coordinates training starts from."""
+        ...
+
+    def trained(self, names: frozenset[str]) -> frozenset[str]:
+        """Which coordinates the optimiser moves. names: the network's trainable parameters, and
+        those that `coords` added."""
+        ...
+
+    def effective(self, coords: Mapping[str, Tensor], mask: Mask, step: int) -> dict[str, Tensor]:
+        """The network tensors that differ from the coordinate of their name, differentiable.
+
+        Empty for ordinary tickets: then the network runs on its own parameters.
+        """
+        ...
+
+    def settle(self, coords: Params, mask: Mask) -> tuple[Params, Mask]:
+        """The finished network: its tensors, cut weights +0.0, and the mask that was found."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Weights are trained as they are; the mask stays as it was given."""
+
+    def refuses(self, setting: Setting) -> str | None:
+        return None
+
+    def coords(self, params: Params, mask: Mask, seed: int) -> Params:
+        return mask.apply(params)
+
+    def trained(self, names: frozenset[str]) -> frozenset[str]:
+        return names
+
+    def effective(self, coords: Mapping[str, Tensor], mask: Mask, step: int) -> dict[str, Tensor]:
+        return {}
+
+    def settle(self, coords: Params, mask: Mask) -> tuple[Params, Mask]:
+        return coords, mask

@@ -1,0 +1,76 @@
+"""From a trained network to a cut: which weights stay, and what becomes of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tombola.pieces.allocation import Allocation, Global
+from tombola.pieces.schedule import Target
+from tombola.pieces.score.score import Need, Probe, Score, Snapshot
+from tombola.pieces.select import keep_top, keep_top_together
+from tombola.pieces.setting import Setting
+from tombola.values.layer import Layer
+from tombola.values.mask import Mask
+from tombola.values.params import Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """What a rule returns. params: all tensors after the cut where the rule changed weights."""
+
+    mask: Mask
+    params: Params | None = None
+
+
+class Rule(Protocol):
+    """A frozen dataclass that selects, and may change, weights together."""
+
+    @property
+    def needs(self) -> frozenset[Need]: ...
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Why this rule cannot serve here, or None. Asked before anything is trained."""
+        ...
+
+    def asks(self, layers: tuple[Layer, ...], target: Target) -> Mapping[str, int] | int:
+        """What the mask must keep: per tensor, or in all. The run checks the mask against it."""
+        ...
+
+    def cut(self, at: Snapshot, probe: Probe, target: Target) -> Cut:
+        """Keep what `target` asks for, only from what `at.mask` still keeps."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByScore:
+    """Keep the highest scores: per tensor where the target sets counts, else as allocated.
+
+    A score with an attribute `examples` is refused where the training split has fewer.
+    """
+
+    score: Score
+    allocation: Allocation = field(default_factory=Global)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return self.score.needs
+
+    def refuses(self, setting: Setting) -> str | None:
+        wanted = getattr(self.score, "examples", 0)
+        if wanted <= setting.examples:
+            return None
+        return (
+            f"{type(self.score).__name__} wants {wanted} training examples, there are "
+            f"{setting.examples}; ask for fewer."
+        )
+
+    def asks(self, layers: tuple[Layer, ...], target: Target) -> Mapping[str, int] | int:
+        if target.counts is not None:
+            return target.counts
+        return self.allocation.counts(layers, target.density)
+
+    def cut(self, at: Snapshot, probe: Probe, target: Target) -> Cut:
+        scores, asked = self.score(at, probe), self.asks(at.layers, target)
+        if isinstance(asked, int):
+            return Cut(mask=keep_top_together(scores, at.layers, asked, at.mask))
+        return Cut(mask=keep_top(scores, at.layers, asked, at.mask))

@@ -1,0 +1,68 @@
+"""What a score is given and what it must return."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from tombola.values.layer import Layer
+from tombola.values.mask import Mask
+from tombola.values.params import Params
+
+
+class Need(Enum):
+    """What a score or rule cannot do without; a recipe that does not offer it is refused."""
+
+    TRAINED = "weights after training: the recipe must train before it cuts"
+    BATCHES = "training examples"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The network at the moment of the cut.
+
+    start: all tensors at initialisation. end: all tensors now (the same as `start` before any
+    training), cut weights +0.0. mask: what is kept so far. layers: what may be cut.
+    """
+
+    start: Params
+    end: Params
+    mask: Mask
+    layers: tuple[Layer, ...]
+
+
+class Probe(Protocol):
+    """Access to the loss and to training examples, for scores that need them.
+
+    The network runs in inference mode (running normalisation statistics, no dropout); training
+    examples only, never validation or test. Every draw is keyed by the trial's seed.
+    """
+
+    def batches(self, count: int, size: int) -> Sequence[Any]:
+        """`count` batches of `size` distinct training examples, without replacement in all."""
+        ...
+
+    def loss(self, params: Mapping[str, Tensor], batch: Any) -> Tensor:
+        """Mean loss of the network with these tensors (missing ones are an error), a scalar."""
+        ...
+
+    def outputs(self, params: Mapping[str, Tensor], batch: Any) -> Tensor:
+        """Raw outputs of the network, first dimension the examples."""
+        ...
+
+    def stream(self, *names: object) -> torch.Generator:
+        """A generator for one named purpose."""
+        ...
+
+
+class Score(Protocol):
+    """A frozen dataclass with `needs` and a call; `tombola.testing.check_score` tests it."""
+
+    needs: ClassVar[frozenset[Need]]
+
+    def __call__(self, at: Snapshot, probe: Probe) -> Mapping[str, Tensor]:
+        """One finite number per weight for each of `at.layers`, higher means keep."""
+        ...

@@ -1,0 +1,21 @@
+"""What a piece may ask of a world and a recipe before anything is trained."""
+
+from dataclasses import dataclass
+
+from tombola.pieces.schedule import Target
+from tombola.values.layer import Layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Facts by which a rule, a dynamics or a parametrisation refuses what it cannot serve.
+
+    layers: the tensors in scope. targets: of the schedule. examples: of the training split. steps:
+    length of one training. objective: name of the world's objective.
+    """
+
+    layers: tuple[Layer, ...]
+    targets: tuple[Target, ...]
+    examples: int
+    steps: int
+    objective: str
