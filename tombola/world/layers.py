@@ -1,0 +1,56 @@
+"""Finds what may be pruned in a network."""
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from tombola.values.layer import Layer
+
+
+def prunable_layers(network: nn.Module, rates: Mapping[str, float]) -> tuple[Layer, ...]:
+    """Weights of linear, convolution and attention layers, in the order of the modules.
+
+    Left out: biases, normalisation, embeddings (and weights tied to one), frozen tensors. The last
+    one is the `output` layer. A tied tensor appears once, under its first name.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(8, 3))
+        >>> [(l.name, l.kind, l.rate) for l in prunable_layers(net, {"conv": .9, "output": .8})]
+        [('0.weight', 'conv', 0.9), ('2.weight', 'output', 0.8)]
+    """
+    embedded = {
+        id(module.weight)
+        for module in network.modules()
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag))
+    }
+    names: dict[int, str] = {}  # the first in the state dict, which is what stores it
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), name)
+    seen: set[int] = set()
+    found: list[tuple[str, Tensor, str]] = []
+    for tensor, kind in _weights(network):
+        owned = isinstance(tensor, nn.Parameter)  # a computed one (weight norm) cannot be cut
+        if owned and tensor.requires_grad and id(tensor) not in embedded | seen:
+            seen.add(id(tensor))
+            found.append((names[id(tensor)], tensor, kind))
+    if found:
+        name, tensor, _ = found[-1]
+        found[-1] = (name, tensor, "output")
+    return tuple(
+        Layer(name=name, shape=tuple(tensor.shape), kind=kind, rate=rates[kind])
+        for name, tensor, kind in found
+    )
+
+
+def _weights(network: nn.Module) -> Iterator[tuple[Tensor, str]]:
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            yield module.weight, "linear"
+        elif isinstance(module, _ConvNd):
+            yield module.weight, "conv"
+        elif isinstance(module, nn.MultiheadAttention):
+            for part in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
+                weight = getattr(module, part)
+                if weight is not None:
+                    yield weight, "attention"

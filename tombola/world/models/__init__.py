@@ -1,0 +1,5 @@
+"""Plain modules; no mask in any forward."""
+
+from tombola.world.models.lenet import LeNet
+
+__all__ = ["LeNet"]

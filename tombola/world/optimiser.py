@@ -1,0 +1,171 @@
+"""Optimisers and learning-rate schedules as data; only `train` steps them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tombola.errors import WorldError
+
+
+class Rate(Protocol):
+    """A frozen dataclass: the factor on the learning rate at a step."""
+
+    def factor(self, step: int, until: int) -> float:
+        """step: 0-based number of the step about to be made. until: length of the training."""
+        ...
+
+
+class Optimiser(Protocol):
+    """A frozen dataclass that builds a torch optimiser whose state lives per parameter."""
+
+    @property
+    def lr(self) -> float: ...
+
+    @property
+    def rate(self) -> Rate: ...
+
+    def build(self, tensors: Sequence[Tensor]) -> torch.optim.Optimizer: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """The same rate throughout."""
+
+    def factor(self, step: int, until: int) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drops:
+    """Multiplied by `by` at each of the steps `at`.
+
+    >>> [Drops(at=(2, 4)).factor(s, 10) for s in (1, 2, 4)] == [1.0, 0.1, 0.1 * 0.1]
+    True
+    """
+
+    at: tuple[int, ...]
+    by: float = 0.1
+
+    def factor(self, step: int, until: int) -> float:
+        return math.prod(self.by for drop in self.at if step >= drop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """From 1 at step 0 to `to` at the end, half a cosine wave.
+
+    >>> [round(Cosine().factor(step, 10), 6) for step in (0, 5, 10)]
+    [1.0, 0.5, 0.0]
+    """
+
+    to: float = 0.0
+
+    def factor(self, step: int, until: int) -> float:
+        wave = 0.5 * (1.0 + math.cos(math.pi * step / until))
+        return self.to + (1.0 - self.to) * wave
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp:
+    """Linear from 0 over `steps` steps, times another schedule (2019: VGG-19, 20-layer network).
+
+    >>> [WarmUp(steps=4).factor(s, 10) for s in (0, 1, 4, 9)]
+    [0.25, 0.5, 1.0, 1.0]
+    """
+
+    steps: int
+    then: Rate = field(default_factory=Constant)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise WorldError(f"WarmUp(steps={self.steps}): want a number of steps, 1 or more.")
+
+    def factor(self, step: int, until: int) -> float:
+        return min(1.0, (step + 1) / self.steps) * self.then.factor(step, until)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Kingma & Ba 2015; torch's fused kernel, twice as fast on CPU, with its own rounding."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    rate: Rate = field(default_factory=Constant)
+
+    def __post_init__(self) -> None:
+        check_rate("Adam", self.lr)
+
+    def build(self, tensors: Sequence[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(tensors, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019).
+
+    Raises:
+        WorldError: a rate that is none, or a decay that takes away a whole weight at each step.
+    """
+
+    lr: float
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    rate: Rate = field(default_factory=Constant)
+
+    def __post_init__(self) -> None:
+        check_rate("AdamW", self.lr)
+        if not 0.0 <= self.lr * self.weight_decay < 1.0:
+            raise WorldError(
+                f"AdamW(lr={self.lr}, weight_decay={self.weight_decay}): each step takes the share "
+                "lr * weight_decay of a weight away; want 0 or more, under 1."
+            )
+
+    def build(self, tensors: Sequence[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            tensors,
+            lr=self.lr,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD:
+    """Stochastic gradient descent; `weight_decay` is the L2 penalty's factor."""
+
+    lr: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    rate: Rate = field(default_factory=Constant)
+
+    def __post_init__(self) -> None:
+        check_rate("SGD", self.lr)
+        if not 0.0 <= self.momentum < 1.0:
+            raise WorldError(f"SGD(momentum={self.momentum}): want 0 up to, not including, 1.")
+        if self.nesterov and self.momentum == 0.0:
+            raise WorldError("SGD(nesterov=True) wants a momentum, for example momentum=0.9.")
+
+    def build(self, tensors: Sequence[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            tensors,
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+
+
+def check_rate(name: str, lr: float) -> None:
+    """Raise WorldError unless the learning rate is a positive finite number."""
+    if not (isinstance(lr, (int, float)) and math.isfinite(lr) and lr > 0):
+        raise WorldError(f"{name}(lr={lr}): want a positive number, for example lr=1e-3.")

@@ -1,0 +1,322 @@
+"""World: the network, its data, the objective, and how long and how it is trained."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from tombola.errors import RecipeError, WorldError
+from tombola.values.digest import canonical, code_identity, digest
+from tombola.values.layer import Layer
+from tombola.values.params import Params, params_of
+from tombola.values.rng import borrowed_generators, derive, reseed, stream
+from tombola.values.steps import steps_per_epoch
+from tombola.world.batch import Batch, nested
+from tombola.world.data.split import Split, as_split
+from tombola.world.layers import prunable_layers
+from tombola.world.numerics import Numerics
+from tombola.world.objective import CrossEntropy, Objective
+from tombola.world.optimiser import Optimiser
+
+# 2019: a fifth of the survivors goes each round, a tenth in the output layer, which is small.
+RATES_2019 = {"linear": 0.8, "conv": 0.8, "attention": 0.8, "output": 0.9}
+
+
+class Prepare(Protocol):
+    """What happens to a batch on its way to the network: a frozen dataclass and a call.
+
+    `generator` is keyed by (seed, step) in training and None in evaluation, where nothing random
+    may happen.
+    """
+
+    def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsIs:
+    """Inputs go in as they are."""
+
+    def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch:
+        return batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled:
+    """Bytes to float32: (input - mean) / scale. Keeps a set of images in memory at a quarter."""
+
+    mean: float = 0.0
+    scale: float = 255.0
+
+    def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch:
+        def scaled(tensor: Tensor) -> Tensor:
+            return tensor.to(torch.float32, copy=True).sub_(self.mean).div_(self.scale)
+
+        inputs = nested(scaled, batch.inputs)
+        return Batch(inputs, batch.targets, batch.index)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class World:
+    """What a recipe is applied to.
+
+    model: a class or function without arguments that returns a new network; its forward is called
+        with the inputs as one argument (a tuple stays a tuple).
+    train, test, validation: pairs (inputs, targets) of tensors, or torch Datasets of such pairs;
+        without `validation`, a tenth of `train` is held out, the same for every seed.
+    steps: length of one training, in optimiser steps. batch_size: examples per step.
+    evaluate_every: steps between evaluations on the validation split (default: steps / 100).
+    rates: fraction of survivors a round keeps, by kind of layer; those left out .8 (output .9).
+    judged_density, margin: at which density a verdict is given, and how far below dense a ticket
+        may be to match it, as a fraction; both are declared before training.
+    name: what reports call it. Not part of its identity; nor are margin and judged density.
+
+    Raises:
+        WorldError: what cannot be trained on; the message says why and what to do.
+
+    Example:
+        >>> from tombola.world.models import LeNet
+        >>> from tombola.world.optimiser import SGD
+        >>> x, y = torch.randn(40, 4), torch.arange(40) % 3
+        >>> world = World(model=lambda: LeNet(4, 8, 3), train=(x, y), test=(x, y), steps=10,
+        ...               batch_size=6, optimiser=SGD(lr=.1))
+        >>> [(layer.name, layer.kind) for layer in world.layers]
+        [('layers.0.weight', 'linear'), ('layers.1.weight', 'output')]
+    """
+
+    model: Callable[[], nn.Module]
+    train: Any
+    test: Any
+    steps: int
+    batch_size: int
+    optimiser: Optimiser
+    validation: Any = None
+    objective: Objective = field(default_factory=CrossEntropy)
+    prepare: Prepare = field(default_factory=AsIs)
+    evaluate_every: int | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+    judged_density: float = 0.1
+    margin: float = 0.01
+    numerics: Numerics = field(default_factory=Numerics)
+    name: str = "unnamed"
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        splits = {"train": as_split(self.train, "train"), "test": as_split(self.test, "test")}
+        if self.validation is None:
+            splits |= _hold_out(splits["train"])
+        else:
+            splits["validation"] = as_split(self.validation, "validation")
+        for split_name, split in splits.items():
+            object.__setattr__(self, split_name, split)
+        rates = {**RATES_2019, **self.rates}
+        object.__setattr__(self, "rates", rates)
+        if self.evaluate_every is None:
+            object.__setattr__(self, "evaluate_every", max(1, self.steps // 100))
+        steps_per_epoch(len(self.train), self.batch_size)
+        self._check_network(splits)
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity: everything that a trained weight or a measured number depends on."""
+        return digest(
+            [
+                "world",
+                1,
+                self.model_digest,
+                self.train.digest,
+                self.validation.digest,
+                self.test.digest,
+                self.steps,
+                self.batch_size,
+                self.optimiser,
+                self.objective,
+                self.objective.metrics,
+                self.prepare,
+                self.evaluate_every,
+                self.numerics,
+            ]
+        )
+
+    @cached_property
+    def model_digest(self) -> str:
+        """Names, shapes and initial values of the tensors, which of them train, how the network
+        prints (rates of dropout and the like), and the code of factory and classes."""
+        network = self.new_network(0)
+        trains = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+        own = {
+            code_identity(type(m))
+            for m in network.modules()
+            if not type(m).__module__.startswith("torch.")
+        }
+        try:
+            factory = canonical(self.model)
+        except RecipeError as error:
+            raise WorldError(f"model: {error}") from error
+        return digest(["model", factory, own, params_of(network), trains, repr(network)])
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The tensors that may be pruned, in the order of the network's modules."""
+        return prunable_layers(self.new_network(0), self.rates)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return steps_per_epoch(len(self.train), self.batch_size)
+
+    def new_network(self, seed: int, *names: object) -> nn.Module:
+        """A network with the initial values of this seed; no seeding is visible outside."""
+        with self.numerics.in_force(), borrowed_generators():
+            reseed(derive(seed, "init", *names))
+            network = self.model()
+        if not isinstance(network, nn.Module):
+            raise WorldError(
+                f"model() returned a {type(network).__name__}; want a torch.nn.Module. Pass the "
+                "class or a function that makes a new network, for example model=lambda: MyNet(10)."
+            )
+        if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
+            raise WorldError(
+                f"{type(network).__name__} has lazy layers, whose shapes are not known yet. Give "
+                "them their sizes, or run the network once in the function that makes it."
+            )
+        return network.to(self.numerics.torch_dtype)
+
+    def batch(self, split: Split, index: Tensor, generator: torch.Generator | None = None) -> Batch:
+        """Examples as the network sees them: taken, prepared, converted."""
+        batch = self.prepare(split.take(index), generator)
+        return Batch(nested(self.numerics.convert, batch.inputs), batch.targets, batch.index)
+
+    def network(self, params: Mapping[str, Tensor]) -> nn.Module:
+        """A new network that holds copies of these tensors."""
+        network = self.new_network(0)
+        fill(network, params)
+        return network
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """The order of the training examples in one pass, int64 (examples,)."""
+        return torch.randperm(len(self.train), generator=stream(seed, "order", epoch))
+
+    def _check_settings(self) -> None:
+        if isinstance(self.model, nn.Module) or not callable(self.model):
+            raise WorldError(
+                f"model is a {type(self.model).__name__}; want the class or a function that makes "
+                "a new network (one for each seed), for example model=lambda: MyNet(10)."
+            )
+        for what in ("steps", "batch_size", "evaluate_every"):
+            value = getattr(self, what)
+            if value is None and what == "evaluate_every":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise WorldError(f"World({what}={value!r}): want a whole number, 1 or more.")
+        for what, value in {"judged_density": self.judged_density, **self.rates}.items():
+            if not (isinstance(value, (int, float)) and 0.0 < value <= 1.0):
+                raise WorldError(
+                    f"World: {what}={value!r}; want a fraction kept, over 0, at most 1."
+                )
+        if not set(self.rates) <= set(RATES_2019):
+            raise WorldError(f"World(rates={dict(self.rates)}): kinds are {', '.join(RATES_2019)}.")
+        if self.objective.given:
+            raise WorldError(
+                f"World(objective={type(self.objective).__name__}): it needs "
+                f"{sorted(self.objective.given)} beside a batch, which only a recipe can give: "
+                "pass it as the recipe's `retrain`."
+            )
+        names = [metric.name for metric in self.objective.metrics]
+        if "loss" not in names:
+            raise WorldError(
+                f"World(objective={type(self.objective).__name__}): its metrics are "
+                f"{names}; one must be named 'loss', for validation chooses by it."
+            )
+        if not (isinstance(self.margin, (int, float)) and 0.0 <= self.margin < math.inf):
+            raise WorldError(f"World(margin={self.margin!r}): want a number, 0 or more.")
+
+    def _check_network(self, splits: Mapping[str, Split]) -> None:
+        network, again = self.new_network(0), self.new_network(0)
+        if {id(tensor) for tensor in network.parameters()} & {id(t) for t in again.parameters()}:
+            raise WorldError(
+                "model() gives the same tensors each time, so trainings would write into one "
+                "another. Make the network inside it, for example model=lambda: MyNet(10)."
+            )
+        if params_of(network).digest != params_of(again).digest:
+            raise WorldError(
+                "model() gives other initial values for the same seed; want all its draws from "
+                "torch's generators, which are seeded for it."
+            )
+        if not any(True for _ in network.parameters()):
+            raise WorldError(
+                f"{type(network).__name__} has no parameters; there is nothing to train."
+            )
+        if not self.layers:
+            raise WorldError(
+                f"{type(network).__name__} has no trainable linear, convolution or attention "
+                "layer; there is nothing to prune."
+            )
+        for name, split in splits.items():
+            wrong = self.objective.check_targets(split.targets, self._first_outputs(network, name))
+            if wrong:
+                raise WorldError(f"{name}: {wrong}.")
+        self._check_buffers(network)
+
+    def _first_outputs(self, network: nn.Module, name: str) -> Any:
+        """What the network says of a split's first two examples; `train` comes first."""
+        split = getattr(self, name)
+        with torch.no_grad(), borrowed_generators():
+            batch = self.batch(split, torch.arange(min(2, len(split))))
+            try:
+                return network.eval()(batch.inputs)
+            except Exception as error:
+                if name == "train":
+                    raise  # the user's own code, so the user's own frames
+                raise WorldError(
+                    f"{name}: the network takes the examples of `train`, but not these ({error})."
+                ) from error
+
+    def _check_buffers(self, network: nn.Module) -> None:
+        """Refuse buffers that training changes and nobody could store."""
+        kept = set(network.state_dict())
+        loose = {
+            name: buffer.clone() for name, buffer in network.named_buffers() if name not in kept
+        }
+        if not loose:
+            return
+        network.train()
+        with torch.no_grad(), borrowed_generators():
+            network(self.batch(self.train, torch.arange(self.batch_size)).inputs)
+        now = dict(network.named_buffers())
+        moved = [name for name, before in loose.items() if not torch.equal(before, now[name])]
+        if moved:
+            raise WorldError(
+                f"{type(network).__name__} changes {moved} in training, but keeps it out of its "
+                "state_dict, so it could not be stored. Register it with persistent=True."
+            )
+
+
+def _hold_out(everything: Split) -> dict[str, Split]:
+    count = round(len(everything) / 10)
+    if count == 0:
+        raise WorldError(
+            f"validation: a tenth of {len(everything)} training examples is an empty split. Pass "
+            "`validation`, or more data."
+        )
+    order = torch.randperm(len(everything), generator=stream(0, "validation"))
+    return {"train": everything.part(order[count:]), "validation": everything.part(order[:count])}
+
+
+def fill(network: nn.Module, params: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a network in place. Extra names are ignored, missing ones an error."""
+    state = network.state_dict(keep_vars=True)
+    seen: set[int] = set()
+    with torch.no_grad():
+        for name, tensor in state.items():
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                tensor.copy_(params[name])
+
+
+def initial_params(world: World, seed: int, *names: object) -> Params:
+    """The tensors of a fresh network."""
+    return params_of(world.new_network(seed, *names))
