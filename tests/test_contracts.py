@@ -1,0 +1,534 @@
+"""Every piece and every recipe through the public contract checks; and the checks themselves."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tombola.pieces.allocation as allocations
+import tombola.pieces.dynamics as dynamics
+import tombola.pieces.parametrisation as parametrisations
+import tombola.pieces.schedule as schedules
+import tombola.pieces.score as scores
+import tombola.recipes as recipes
+from tombola.errors import CheckError
+from tombola.pieces.allocation import ERK, Allocation, Global, Uniform
+from tombola.pieces.dynamics import Dynamics, Moment, Move, RigL, Static
+from tombola.pieces.parametrisation import EdgePopup, Identity, Parametrisation
+from tombola.pieces.parametrisation.edge_popup import Weights
+from tombola.pieces.rewind import Stay, ToStep
+from tombola.pieces.rule import ByScore, Cut, Rule
+from tombola.pieces.schedule import DENSE, Densities, LayerRates, Schedule, Target, UpTo
+from tombola.pieces.scope import Scope
+from tombola.pieces.score import Magnitude, Probe, Random, Saliency, Score, Snapshot
+from tombola.pieces.setting import Setting
+from tombola.pieces.surgeon import OptimalBrainSurgeon
+from tombola.recipes import EDGE_POPUP, IMP, IMP_REWIND, KD_TICKET, OBS, ONESHOT, RIGL, SNIP, Recipe
+from tombola.recipes.job import Loop, NoDesk
+from tombola.recipes.jobs import Init, Prune
+from tombola.testing import (
+    check_allocation,
+    check_dynamics,
+    check_parametrisation,
+    check_recipe,
+    check_rule,
+    check_schedule,
+    check_score,
+    toy_world,
+)
+from tombola.values.layer import Layer
+from tombola.values.mask import FULL, Mask
+from tombola.values.params import Params
+from tombola.world.models import LeNet
+from tombola.world.optimiser import SGD
+from tombola.world.world import World
+
+SCORES: list[Score] = [
+    Magnitude(),
+    Random(),
+    Saliency(),
+    Saliency(batches=3, batch_size=7),
+]
+ALLOCATIONS: list[Allocation] = [Global(), Uniform(), ERK()]
+SCHEDULES: list[Schedule] = [
+    LayerRates(),
+    LayerRates(rounds=1),
+    LayerRates(rounds=30),
+    Densities(),
+    Densities(values=(0.5, 0.5, 0.01)),
+    UpTo(of=LayerRates(), round=3),
+    UpTo(of=Densities(), round=0),
+]
+FEW = OptimalBrainSurgeon(examples=5)
+RULES: list[Rule] = [
+    *(ByScore(score=score, allocation=one) for score in SCORES for one in ALLOCATIONS),
+    FEW,
+]
+PARAMETRISATIONS: list[Parametrisation] = [
+    Identity(),
+    EdgePopup(),
+    EdgePopup(weights=Weights.AS_IS),
+]
+DYNAMICS: list[Dynamics] = [Static(), RigL(every=10), RigL(every=7, drop=0.9, until=1.0)]
+RECIPES: list[Recipe] = [
+    IMP,
+    IMP_REWIND,
+    ONESHOT,
+    SNIP,
+    EDGE_POPUP,
+    KD_TICKET,
+    replace(OBS, rule=FEW),
+    replace(RIGL, dynamics=RigL(every=10)),
+    replace(IMP, name="imp, random", rule=ByScore(score=Random())),
+    replace(IMP, name="imp, all together", schedule=Densities(values=(0.6, 0.3, 0.3, 0.1))),
+    replace(IMP, name="imp, without the output", scope=Scope(exclude=("layers.2.*",))),
+    replace(IMP, name="imp, fine-tuned", rewind=Stay(retrain=20)),
+    replace(IMP, name="imp, to the end", rewind=ToStep(step=60)),
+    replace(ONESHOT, name="one cut", schedule=Densities(values=(0.5, 0.2)), rewind=Stay()),
+    replace(SNIP, name="snip, several", schedule=Densities(values=(0.5, 0.2, 0.05))),
+    replace(IMP, name="dense alone", schedule=UpTo(of=Densities(), round=0)),
+]
+
+
+class Normed(nn.Sequential):
+    """Convolution, batch norm and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Unflatten(1, (1, 6)),
+            nn.Conv1d(1, 4, 3),
+            nn.BatchNorm1d(4),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Flatten(),
+            nn.Linear(16, 3),
+        )
+
+
+def worlds() -> list[World]:
+    return [
+        toy_world(),
+        toy_world(model=Normed, optimiser=SGD(lr=0.1, momentum=0.9, weight_decay=1e-3)),
+    ]
+
+
+def named(piece: object) -> str:
+    return str(getattr(piece, "name", piece))[:60]
+
+
+@pytest.mark.parametrize("score", SCORES, ids=named)
+def test_scores(score: Score) -> None:
+    for world in worlds():
+        check_score(score, world, seed=2)
+
+
+@pytest.mark.parametrize("allocation", ALLOCATIONS, ids=named)
+def test_allocations(allocation: Allocation) -> None:
+    check_allocation(allocation)
+    for model in (LeNet(784, 300, 100, 10), LeNet(3, 1, 2)):
+        world = toy_world()
+        shapes = [tuple(layer.weight.shape) for layer in model.layers]
+        layers = tuple(replace(world.layers[i], name=str(i), shape=s) for i, s in enumerate(shapes))
+        check_allocation(allocation, layers)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=named)
+def test_schedules(schedule: Schedule) -> None:
+    check_schedule(schedule)
+    check_schedule(schedule, toy_world().layers, 0.02)
+    check_schedule(schedule, (Layer(name="a", shape=(3,), kind="output", rate=0.9),), 0.5)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=named)
+def test_rules(rule: Rule) -> None:
+    for world in worlds():
+        check_rule(rule, world, seed=1)
+
+
+@pytest.mark.parametrize("parametrisation", PARAMETRISATIONS, ids=named)
+def test_parametrisations(parametrisation: Parametrisation) -> None:
+    for world in worlds():
+        check_parametrisation(parametrisation, world, seed=1)
+
+
+@pytest.mark.parametrize("one", DYNAMICS, ids=named)
+def test_dynamics(one: Dynamics) -> None:
+    for world in worlds():
+        check_dynamics(one, world, seed=1)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=named)
+def test_recipes(recipe: Recipe) -> None:
+    check_recipe(recipe)
+
+
+@pytest.mark.parametrize("recipe", [IMP, ONESHOT, SNIP], ids=named)
+def test_recipes_on_networks_with_running_statistics(recipe: Recipe) -> None:
+    check_recipe(replace(recipe, schedule=Densities(values=(0.5, 0.2))), worlds()[1], seed=1)
+
+
+@pytest.mark.parametrize(
+    ("module", "table", "left_out"),
+    [
+        (scores, SCORES, {"Need", "Probe", "Score", "Snapshot"}),
+        (allocations, ALLOCATIONS, {"Allocation"}),
+        (schedules, SCHEDULES, {"Schedule", "Target"}),
+        (parametrisations, PARAMETRISATIONS, {"Parametrisation"}),
+        (dynamics, DYNAMICS, {"Dynamics", "Moment", "Move"}),
+    ],
+    ids=["scores", "allocations", "schedules", "parametrisations", "dynamics"],
+)
+def test_no_piece_is_missing_from_the_tables(
+    module: ModuleType, table: list[Any], left_out: set[str]
+) -> None:
+    names = getattr(module, "__all__", None) or [
+        name
+        for name, thing in vars(module).items()
+        if inspect.isclass(thing) and thing.__module__ == module.__name__
+    ]
+    assert set(names) - left_out == {type(piece).__name__ for piece in table}
+
+
+def test_no_recipe_is_missing_from_the_table() -> None:
+    known = {thing.name for thing in vars(recipes).values() if isinstance(thing, Recipe)}
+    assert known <= {recipe.name for recipe in RECIPES}
+
+
+# -- the checks find what they are for -----------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bent:
+    """Magnitude, with one thing wrong."""
+
+    needs: ClassVar[Any] = frozenset()
+
+    bend: Callable[[Snapshot, Mapping[str, Tensor]], Any]
+
+    def __call__(self, at: Snapshot, probe: Probe) -> Any:
+        return self.bend(at, {layer.name: at.end[layer.name].abs() for layer in at.layers})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needy(Bent):
+    needs: ClassVar[Any] = {"batches"}
+
+
+class Loose:
+    """Not a dataclass."""
+
+    needs = frozenset[Any]()
+
+    def __call__(self, at: Snapshot, probe: Probe) -> dict[str, Tensor]:
+        return {layer.name: at.end[layer.name].abs() for layer in at.layers}
+
+
+def writes(at: Snapshot, found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    at.end[at.layers[0].name].mul_(1.5)
+    return {name: torch.zeros_like(tensor) for name, tensor in found.items()}
+
+
+BENT: dict[str, tuple[Any, str]] = {
+    "missing": (Bent(bend=lambda at, s: dict(list(s.items())[1:])), "has scores of shapes"),
+    "shape": (Bent(bend=lambda at, s: {n: t.reshape(-1) for n, t in s.items()}), "shapes"),
+    "nan": (Bent(bend=lambda at, s: {n: t / t for n, t in s.items()}), "not finite"),
+    "random": (
+        Bent(bend=lambda at, s: {n: torch.rand(t.shape) for n, t in s.items()}),
+        "gives another result for the same arguments; draw from `stream` alone",
+    ),
+    "writes": (Bent(bend=writes), "writes into what it was given"),
+    "order": (
+        Bent(bend=lambda at, s: {n: t + i for i, (n, t) in enumerate(s.items())}),
+        "depends on the order of the tensors",
+    ),
+    "needs": (Needy(bend=lambda at, s: s), "needs {'batches'}, want a frozenset of Need"),
+    "class": (Loose(), "is not a frozen dataclass"),
+}
+
+
+@pytest.mark.parametrize("case", BENT)
+def test_a_bent_score_is_found(case: str) -> None:
+    score, message = BENT[case]
+    with pytest.raises(AssertionError) as caught:
+        check_score(score)
+    assert message in str(caught.value)
+    assert type(score).__name__ in str(caught.value)
+    check_score(Bent(bend=lambda at, s: s))
+
+
+@dataclass(frozen=True)
+class BentAllocation:
+    bend: Callable[[dict[str, int], float], Any]
+
+    def counts(self, layers: tuple[Layer, ...], density: float) -> Any:
+        return self.bend(Uniform().counts(layers, density), density)
+
+
+@pytest.mark.parametrize(
+    ("bend", "message"),
+    [
+        (lambda c, d: {n: k + 1 for n, k in c.items()}, "want a whole number for each, at most"),
+        (lambda c, d: {n: k / 2 for n, k in c.items()}, "want a whole number"),
+        (lambda c, d: {n: -k for n, k in c.items()}, "want a whole number"),
+        (lambda c, d: {n: k for n, k in c.items() if n != min(c)}, "want a whole number for each"),
+        (lambda c, d: {n: k // 2 for n, k in c.items()}, "at density 1.0"),
+        (lambda c, d: sum(c.values()) + 3, "at density"),
+        (lambda c, d: {n: k if n != min(c) else 0 for n, k in c.items()}, "at density"),
+        (
+            lambda c, d: {n: k - (i == 0) for i, (n, k) in enumerate(c.items())},
+            "depends on the order",
+        ),
+    ],
+)
+def test_a_bent_allocation_is_found(bend: Callable[..., Any], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_allocation(BentAllocation(bend))
+    check_allocation(BentAllocation(lambda c, d: c))
+
+
+@dataclass(frozen=True)
+class BentSchedule:
+    bend: Callable[[list[Target]], Any]
+
+    def targets(self, layers: tuple[Layer, ...], judged_density: float) -> Any:
+        return tuple(self.bend(list(LayerRates(rounds=3).targets(layers, judged_density))))
+
+
+@pytest.mark.parametrize(
+    ("bend", "message"),
+    [
+        (lambda t: t[1:], "begins with"),
+        (lambda t: [], "begins with"),
+        (lambda t: [*t[:1], *t[2:]], r"numbers its rounds \[0, 2, 3\]"),
+        (lambda t: [DENSE, replace(t[2], round=1), replace(t[1], round=2)], "has density"),
+        (lambda t: [DENSE, replace(t[1], density=0.5)], "says density 0.5 and counts"),
+        (lambda t: [DENSE, replace(t[1], density=-0.1, counts=None)], "has density -0.1"),
+        (lambda t: [DENSE, replace(t[1], counts={"a": 3})], "want a whole number for each"),
+    ],
+)
+def test_a_bent_schedule_is_found(bend: Callable[..., Any], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_schedule(BentSchedule(bend))
+    check_schedule(BentSchedule(lambda t: t))
+
+
+@dataclass(frozen=True)
+class BentRule:
+    bend: Callable[[Cut, Snapshot], Cut]
+    reason: str | None = None
+    needs = frozenset[Any]()
+    asks = ByScore(score=Magnitude()).asks
+
+    def refuses(self, setting: Setting) -> str | None:
+        return self.reason
+
+    def cut(self, at: Snapshot, probe: Probe, target: Target) -> Cut:
+        return self.bend(ByScore(score=Magnitude()).cut(at, probe, target), at)
+
+
+def one_more(cut: Cut, at: Snapshot) -> Cut:
+    name = at.layers[0].name
+    fewer = cut.mask.of(name, at.layers[0].shape).clone()
+    fewer.view(-1)[int(fewer.view(-1).int().argmax())] = False
+    return Cut(mask=cut.mask & Mask({name: fewer}))
+
+
+def elsewhere(cut: Cut, at: Snapshot) -> Cut:
+    return Cut(mask=Mask({n: kept.flip(0) for n, kept in cut.mask.items()}))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (BentRule(one_more), "was asked for"),
+        (BentRule(elsewhere), "keeps weights that were cut before"),
+        (
+            BentRule(
+                lambda c, at: Cut(mask=c.mask & Mask({"layers.0.bias": torch.arange(12) > 0}))
+            ),
+            "or cuts some out of scope",
+        ),
+        (BentRule(lambda c, at: replace(c, params=Params({}))), r"cut gives tensors \{\}"),
+        (BentRule(lambda c, at: c, reason="too large"), "refuses this world, .*: too large"),
+    ],
+)
+def test_a_bent_rule_is_found(rule: Rule, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_rule(rule)
+    check_rule(BentRule(lambda c, at: c))
+
+
+@pytest.mark.parametrize(
+    ("bend", "message"),
+    [
+        (lambda c, at: c, None),
+        (one_more, r"count_exact: asked for 58, the mask keeps"),
+        (elsewhere, r"mask_nested: round 1 keeps weights cut before"),
+        (
+            lambda c, at: Cut(mask=c.mask & Mask({"layers.0.bias": torch.arange(12) > 0})),
+            r"count_exact: the mask cuts \['layers.0.bias'\], which are not in scope",
+        ),
+    ],
+)
+def test_a_run_stops_when_a_rule_breaks_its_promise(bend: Any, message: str | None) -> None:
+    """Self-checks 3: masks only shrink, and keep exactly what is asked."""
+    world = toy_world()
+    start = Init(world=world, seed=0).run(NoDesk()).params
+    prior = Mask({"layers.1.weight": torch.arange(96).reshape(8, 12) > 20})
+    job = Prune(
+        world=world,
+        seed=0,
+        rule=BentRule(bend),
+        layers=world.layers,
+        mask=prior,
+        target=Target(round=1, density=0.3),
+        start=start,
+        end=prior.apply(start.load()),
+    )
+    if message is None:
+        assert job.run(NoDesk()).checks == {"mask_nested": True, "count_exact": True}
+        return
+    with pytest.raises(CheckError, match=message):
+        job.run(NoDesk())
+
+
+@dataclass(frozen=True)
+class BentParametrisation(Parametrisation):
+    what: str = ""
+
+    def refuses(self, setting: Setting) -> str | None:
+        return None
+
+    def coords(self, params: Params, mask: Mask, seed: int) -> Params:
+        if self.what == "coords":
+            return Params({name: tensor[:1] for name, tensor in params.items()})
+        if self.what == "draws":
+            return mask.apply(params).replaced({"extra": torch.rand(3)})
+        return mask.apply(params)
+
+    def trained(self, names: frozenset[str]) -> frozenset[str]:
+        return frozenset() if self.what == "trained" else names
+
+    def effective(self, coords: Mapping[str, Tensor], mask: Mask, step: int) -> dict[str, Tensor]:
+        if self.what == "gradient":
+            return {name: coords[name].detach() for name in mask.names}
+        return {"new": torch.zeros(1)} if self.what == "effective" else {}
+
+    def settle(self, coords: Params, mask: Mask) -> tuple[Params, Mask]:
+        if self.what == "settle":
+            return coords.replaced({"extra": torch.zeros(1)}), mask
+        if self.what == "zero":
+            return Params({name: -tensor for name, tensor in coords.items()}), mask
+        return coords, mask
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("coords", "coords gives"),
+        ("draws", "gives another result"),
+        ("trained", "trains set"),
+        ("gradient", "pass no gradient on"),
+        ("effective", "effective gives"),
+        ("settle", "settle gives"),
+        ("zero", r"leaves cut weights of .* not \+0.0"),
+    ],
+)
+def test_a_bent_parametrisation_is_found(what: str, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_parametrisation(BentParametrisation(what))
+    check_parametrisation(BentParametrisation())
+
+
+@dataclass(frozen=True)
+class BentDynamics:
+    moves: ClassVar[bool] = True
+
+    bend: Callable[[Move, Moment], Move]
+    good = RigL(every=10)
+
+    def refuses(self, setting: Setting) -> str | None:
+        return None
+
+    def init(self, mask: Mask, params: Params) -> Params:
+        return Params({})
+
+    def needs(self, state: Params, step: int, until: int) -> bool:
+        return self.good.needs(state, step, until)
+
+    def update(self, state: Params, moment: Moment, step: int) -> Move:
+        return self.bend(self.good.update(state, moment, step), moment)
+
+
+def in_place(move: Move, moment: Moment) -> Move:
+    next(iter(moment.coords.values())).add_(1)
+    return move
+
+
+@pytest.mark.parametrize(
+    ("bend", "message"),
+    [
+        (lambda move, at: replace(move, coords={}), r"leaves cut weights of .* not \+0.0"),
+        (lambda move, at: replace(move, coords={"new": torch.zeros(1)}), "update gives tensors"),
+        (lambda move, at: replace(move, slots={"new": torch.zeros(1)}), "update gives tensors"),
+        (lambda move, at: replace(move, state=Params({"x": torch.rand(1)})), "another result"),
+        (in_place, "writes into|another result"),
+    ],
+)
+def test_a_bent_dynamics_is_found(bend: Callable[[Move, Moment], Move], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_dynamics(BentDynamics(bend))
+    check_dynamics(BentDynamics(lambda move, at: move))
+    with pytest.raises(AssertionError, match="refuses this world"):
+        check_dynamics(RigL(every=100))
+
+
+def bent_loop(bend: Callable[[tuple[Any, ...]], Any]) -> Callable[..., Loop[Any]]:
+    def loop(recipe: Recipe, world: World, seed: int) -> Loop[Any]:
+        rounds = yield from ONESHOT.loop(recipe, world, seed)
+        return bend(rounds)
+
+    return loop
+
+
+CALLS = iter(range(1_000))
+
+
+@pytest.mark.parametrize(
+    ("bend", "message"),
+    [
+        (lambda rounds: (), r"returns rounds \[\]"),
+        (lambda rounds: rounds[::-1], "want each once and in order"),
+        (lambda rounds: (*rounds, rounds[-1]), "want each once and in order"),
+        (lambda rounds: tuple(replace(r, draw=next(CALLS)) for r in rounds), "gets other results"),
+        (
+            lambda rounds: tuple(
+                replace(r, target=replace(r.target, density=0.77)) for r in rounds
+            ),
+            "has in round 0",
+        ),
+        (lambda rounds: (rounds[0], replace(rounds[2], target=rounds[1].target)), "was asked for"),
+        (
+            lambda rounds: (rounds[0], replace(rounds[1], job=replace(rounds[1].job, mask=FULL))),
+            "was asked for",
+        ),
+    ],
+)
+def test_a_bent_recipe_is_found(bend: Callable[..., Any], message: str) -> None:
+    recipe = replace(
+        ONESHOT, name="bent", loop=bent_loop(bend), schedule=Densities(values=(0.5, 0.2))
+    )
+    with pytest.raises(AssertionError, match=rf"recipe 'bent' .*{message}"):
+        check_recipe(recipe)
+    check_recipe(replace(recipe, loop=bent_loop(lambda rounds: rounds)))
+
+
+def test_a_check_takes_a_world_of_ones_own_and_says_what_is_wrong_with_it() -> None:
+    check_score(Magnitude(), toy_world(model=Normed, steps=10), seed=4)
+    with pytest.raises(AssertionError, match="refuses this world, so check it on another"):
+        check_rule(OptimalBrainSurgeon(examples=1_000))

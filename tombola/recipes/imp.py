@@ -1,0 +1,95 @@
+"""Iterative magnitude pruning, its rewound form, and its one-shot form."""
+
+from tombola.pieces.rewind import ToStep
+from tombola.recipes.job import Loop
+from tombola.recipes.jobs import Init, Prune, Train
+from tombola.recipes.recipe import Recipe, Round, iterate
+from tombola.values.mask import FULL
+from tombola.values.point import Point
+from tombola.world.world import World
+
+
+def oneshot(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
+    """Train once, cut once from there to each target, rewind, retrain; targets stand side by side.
+
+    A loop of its own, because `iterate` cuts each round from the end of the one before.
+    """
+    layers, targets = recipe.layers(world), recipe.targets(world)
+    later = [target for target in targets if target.round]
+    start = yield Init(world=world, seed=seed)
+    init = Point(start.params, None, 0)
+    early = init
+    if recipe.rewind.step:
+        leg = yield Train(
+            world=world,
+            seed=seed,
+            begin=init,
+            mask=FULL,
+            until=recipe.rewind.step,
+            objective=world.objective,
+        )
+        early = leg.point
+    whole = Train(
+        world=world, seed=seed, begin=init, mask=FULL, until=world.steps, objective=world.objective
+    )
+    dense = yield whole
+    rounds = [Round(target=targets[0], job=whole, end=dense)]
+    if dense.diverged or not later:
+        return tuple(rounds)
+    cuts = yield tuple(
+        Prune(
+            world=world,
+            seed=seed,
+            rule=recipe.rule,
+            layers=layers,
+            target=target,
+            start=init.params,
+            end=dense.params,
+            mask=FULL,
+        )
+        for target in later
+    )
+    begins = [recipe.rewind.point(early, dense.point, cut.params) for cut in cuts]
+    objective = recipe.retraining(world)
+    given = dict.fromkeys(sorted(objective.given), dense.params)
+    jobs = tuple(
+        Train(
+            world=world,
+            seed=seed,
+            begin=begin,
+            mask=cut.mask,
+            until=world.steps,
+            objective=objective,
+            given=given,
+        )
+        for begin, cut in zip(begins, cuts, strict=True)
+    )
+    ends = yield jobs
+    rounds += [
+        Round(target=target, job=job, end=end, cut=cut)
+        for target, job, end, cut in zip(later, jobs, ends, cuts, strict=True)
+    ]
+    return tuple(rounds)
+
+
+IMP = Recipe(
+    name="imp",
+    source="Frankle & Carbin 2019, The Lottery Ticket Hypothesis (arXiv 1803.03635), section 1, "
+    "strategy 1: train, cut the smallest, reset the rest to their initial values, repeat",
+    loop=iterate,
+)
+
+IMP_REWIND = Recipe(
+    name="imp-rewind",
+    source="Frankle, Dziugaite, Roy & Carbin 2020, Linear Mode Connectivity and the Lottery Ticket "
+    "Hypothesis (arXiv 1912.05671): as imp, but back to step k instead of step 0",
+    loop=iterate,
+    rewind=ToStep(step=100),
+)
+
+ONESHOT = Recipe(
+    name="oneshot",
+    source="Frankle & Carbin 2019 (arXiv 1803.03635), section 2: one cut of the trained network, "
+    "then reset; here to each density of the schedule",
+    loop=oneshot,
+)

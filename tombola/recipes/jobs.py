@@ -1,0 +1,246 @@
+"""The three jobs recipes are made of: Init, Train, Prune."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from tombola.errors import CheckError
+from tombola.pieces.dynamics import Dynamics, Static
+from tombola.pieces.parametrisation import Identity, Parametrisation
+from tombola.pieces.rule import Rule
+from tombola.pieces.schedule import Target
+from tombola.pieces.score.score import Snapshot
+from tombola.recipes.job import Desk, job_key
+from tombola.train.leg import Leg
+from tombola.train.loop import Training, final_metrics, settled, train
+from tombola.train.select import Selection
+from tombola.values.handle import Handle
+from tombola.values.layer import Layer
+from tombola.values.mask import Mask
+from tombola.values.params import Params
+from tombola.values.point import Point
+from tombola.values.rng import borrowed_generators
+from tombola.world.objective import Objective
+from tombola.world.probe import NetworkProbe
+from tombola.world.world import World, initial_params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """A network at initialisation."""
+
+    params: Handle[Params]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Init:
+    """The initial values of a seed. draw: another number is an independent draw (for `reinit`)."""
+
+    kind: ClassVar[str] = "init"
+    version: ClassVar[int] = 1
+    steps: ClassVar[int] = 0
+
+    world: World
+    seed: int
+    draw: int = 0
+
+    def run(self, desk: Desk) -> Started:
+        names = () if self.draw == 0 else ("draw", self.draw)
+        return Started(params=initial_params(self.world, self.seed, *names))
+
+    def placeholder(self, pending: Any) -> Started:
+        return Started(params=pending("params"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A training's end.
+
+    params: the finished network, cut weights +0.0. slots: optimiser state, None at the end of the
+    world's length. mask: what is kept, found by the training where it moves. readings: the
+    validation curve. metrics: of the test split, empty before the world's length.
+    exposure: what was seen from `began` to `step`, in hexadecimal. diverged_at: the step at which
+    weights or loss were found not finite; the training stopped there.
+    """
+
+    params: Handle[Params]
+    slots: Handle[Params] | None
+    mask: Handle[Mask]
+    began: int
+    step: int
+    readings: list[dict[str, float]]
+    metrics: dict[str, float | None]
+    exposure: str
+    checks: dict[str, bool | None]
+    diverged_at: int | None
+    kept: dict[str, int]
+
+    @property
+    def diverged(self) -> bool:
+        return self.diverged_at is not None
+
+    @property
+    def point(self) -> Point:
+        return Point(self.params, self.slots, self.step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train from a point, with a mask, to a step.
+
+    The steps on the way are one trajectory: training to k and then to T is stored, and found, as
+    the same work as training to T, for every k.
+    """
+
+    kind: ClassVar[str] = "train"
+    version: ClassVar[int] = 1
+
+    world: World
+    seed: int
+    begin: Point
+    mask: Handle[Mask]
+    until: int
+    objective: Objective
+    given: Mapping[str, Handle[Params]] = field(default_factory=dict)
+    parametrisation: Parametrisation = field(default_factory=Identity)
+    dynamics: Dynamics = field(default_factory=Static)
+
+    @property
+    def steps(self) -> int:
+        return self.until - self.begin.step
+
+    @property
+    def trajectory(self) -> str:
+        """The name of this training whatever step it is to reach."""
+        return job_key(self, leave_out=frozenset({"until"}))
+
+    def run(self, desk: Desk) -> Trained:
+        training = self._training()
+        done = self.begin.step
+
+        def tick(step: int) -> None:
+            nonlocal done
+            desk.tick(step - done)
+            done = step
+
+        found = desk.resume(self.trajectory, self.begin.step, self.until)
+        if found is not None:
+            tick(found.step)
+        leg = train(training, found, lambda leg: desk.keep(self.trajectory, leg, False), tick)
+        tick(self.until)
+        if self.until < self.world.steps:
+            desk.keep(self.trajectory, leg, True)
+        return self._result(training, leg)
+
+    def _training(self) -> Training:
+        slots = self.begin.slots
+        return Training(
+            world=self.world,
+            seed=self.seed,
+            params=self.begin.params.load(),
+            slots=None if slots is None else slots.load(),
+            mask=self.mask.load(),
+            step=self.begin.step,
+            until=self.until,
+            objective=self.objective,
+            given={name: handle.load() for name, handle in self.given.items()},
+            parametrisation=self.parametrisation,
+            dynamics=self.dynamics,
+        )
+
+    def _result(self, training: Training, leg: Leg) -> Trained:
+        finished = settled(training, leg)
+        assert finished is not None
+        params, mask = finished
+        at_end = self.until == self.world.steps
+        return Trained(
+            params=params,
+            slots=None if at_end else leg.slots,
+            mask=mask,
+            began=self.begin.step,
+            step=leg.step,
+            readings=[{"step": r.step, **r.metrics} for r in leg.readings],
+            metrics=final_metrics(training, leg) if at_end else {},
+            exposure=f"{leg.exposure:032x}",
+            diverged_at=leg.diverged_at,
+            checks={**leg.checks, "cut_stays_zero": _cut_is_zero(params, mask)},
+            kept={name: mask.kept(name, 0) for name in mask.names},
+        )
+
+    def placeholder(self, pending: Any) -> Trained:
+        slots = None if self.until == self.world.steps else pending("slots")
+        return Trained(
+            params=pending("params"),
+            slots=slots,
+            mask=pending("mask"),
+            began=self.begin.step,
+            step=self.until,
+            readings=[],
+            metrics={},
+            exposure="",
+            checks={},
+            diverged_at=None,
+            kept={},
+        )
+
+
+def _cut_is_zero(params: Params, mask: Mask) -> bool | None:
+    """Self-check on what is handed on: cut weights are +0.0, bit for bit."""
+    for name, kept in mask.items():
+        if not Selection(kept, params[name].dtype).cut_is_zero(params[name]):
+            raise CheckError(f"cut_stays_zero: cut weights of {name!r} are not +0.0 at the end.")
+    return True if mask.names else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """A cut. params: all tensors after it, where the rule changed weights. kept: by tensor, and
+    checks, as found on the mask itself."""
+
+    mask: Handle[Mask]
+    params: Handle[Params] | None
+    kept: dict[str, int]
+    checks: dict[str, bool | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune:
+    """Apply a rule: from weights and a mask to a smaller mask."""
+
+    kind: ClassVar[str] = "prune"
+    version: ClassVar[int] = 1
+    steps: ClassVar[int] = 0
+
+    world: World
+    seed: int
+    rule: Rule
+    layers: tuple[Layer, ...]
+    target: Target
+    start: Handle[Params]
+    end: Handle[Params]
+    mask: Handle[Mask]
+
+    def run(self, desk: Desk) -> Pruned:
+        prior = self.mask.load()
+        at = Snapshot(start=self.start.load(), end=self.end.load(), mask=prior, layers=self.layers)
+        with self.world.numerics.in_force(), borrowed_generators():
+            cut = self.rule.cut(at, NetworkProbe(self.world, self.seed), self.target)
+        kept = {layer.name: cut.mask.kept(layer.name, layer.count) for layer in self.layers}
+        if not cut.mask <= prior:
+            raise CheckError(f"mask_nested: round {self.target.round} keeps weights cut before.")
+        asked = self.rule.asks(self.layers, self.target)
+        beside = sorted(set(cut.mask.names) - set(kept))
+        if beside:
+            raise CheckError(f"count_exact: the mask cuts {beside}, which are not in scope.")
+        if (sum(kept.values()) if isinstance(asked, int) else kept) != asked:
+            raise CheckError(f"count_exact: asked for {asked}, the mask keeps {kept}.")
+        params = None if cut.params is None else cut.mask.apply(cut.params)
+        return Pruned(
+            mask=cut.mask,
+            params=params,
+            kept=kept,
+            checks={"mask_nested": True, "count_exact": True},
+        )
+
+    def placeholder(self, pending: Any) -> Pruned:
+        return Pruned(mask=pending("mask"), params=None, kept={}, checks={})

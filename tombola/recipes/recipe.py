@@ -1,0 +1,201 @@
+"""Recipe, and the two loops: cut after training (`iterate`), cut first (`grow`)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from tombola.errors import RecipeError
+from tombola.pieces.dynamics import Dynamics, Static
+from tombola.pieces.parametrisation import Identity, Parametrisation
+from tombola.pieces.rewind import Rewind, ToStep
+from tombola.pieces.rule import ByScore, Rule
+from tombola.pieces.schedule import LayerRates, Schedule, Target, UpTo, round_half_up
+from tombola.pieces.scope import Scope
+from tombola.pieces.score import Magnitude, Need
+from tombola.pieces.setting import Setting
+from tombola.recipes.job import Loop
+from tombola.recipes.jobs import Init, Prune, Pruned, Train, Trained
+from tombola.values.handle import Handle
+from tombola.values.layer import Layer
+from tombola.values.mask import FULL, Mask
+from tombola.values.params import Params
+from tombola.values.point import Point
+from tombola.world.objective import Objective
+from tombola.world.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One turn: what was asked for, the training that answered, and its end.
+
+    cut: how the mask came to be, None for the whole network. draw: number of the draw, for controls
+    that are drawn more than once at a round.
+    """
+
+    target: Target
+    job: Train
+    end: Trained
+    cut: Pruned | None = None
+    draw: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A published method: pieces, and the loop that uses them.
+
+    name, source: for people; not part of the identity. retrain: the objective of every training
+    after the first cut, where it differs from the world's; what it names as given is the dense
+    network of the same seed. loop: a generator function (recipe, world, seed) of jobs.
+    """
+
+    name: str = field(metadata={"identity": False})
+    source: str = field(metadata={"identity": False})
+    loop: Callable[["Recipe", World, int], Loop[tuple[Round, ...]]]
+    rule: Rule = field(default_factory=lambda: ByScore(score=Magnitude()))
+    scope: Scope = field(default_factory=Scope)
+    schedule: Schedule = field(default_factory=LayerRates)
+    rewind: Rewind = field(default_factory=ToStep)
+    retrain: Objective | None = None
+    parametrisation: Parametrisation = field(default_factory=Identity)
+    dynamics: Dynamics = field(default_factory=Static)
+
+    def layers(self, world: World) -> tuple[Layer, ...]:
+        """What may be cut; its weights are the denominator of density."""
+        return self.scope.select(world.layers)
+
+    def targets(self, world: World) -> tuple[Target, ...]:
+        return self.schedule.targets(self.layers(world), world.judged_density)
+
+    def up_to(self, round_number: int) -> "Recipe":
+        """The same recipe, ending after a round; every job it asks for is one of the whole's."""
+        return replace(self, schedule=UpTo(of=self.schedule, round=round_number))
+
+    def check(self, world: World) -> None:
+        """Raise RecipeError if this recipe cannot be applied to this world; trains nothing."""
+        setting = Setting(
+            layers=self.layers(world),
+            targets=self.targets(world),
+            examples=len(world.train),
+            steps=world.steps,
+            objective=type(world.objective).__name__,
+        )
+        total = sum(layer.count for layer in setting.layers)
+        for target in setting.targets:
+            if round_half_up(target.density * total) == 0:
+                raise RecipeError(
+                    f"recipe {self.name!r} on world {world.name!r}: density {target.density:g} of "
+                    f"round {target.round} keeps none of {total} weights; want at least "
+                    f"{1 / total:.2g}."
+                )
+        for piece in (self.rule, self.dynamics, self.parametrisation):
+            reason = piece.refuses(setting)
+            if reason:
+                raise RecipeError(f"recipe {self.name!r} on world {world.name!r}: {reason}")
+        if self.loop is grow and Need.TRAINED in self.rule.needs:
+            raise RecipeError(
+                f"recipe {self.name!r}: its rule needs {Need.TRAINED.value}, but `grow` cuts first."
+            )
+        if self.loop is grow and self.retraining(world).given:
+            raise RecipeError(
+                f"recipe {self.name!r}: its objective needs {sorted(self.retraining(world).given)} "
+                "from a dense training, but `grow` has none."
+            )
+        if self.rewind.step > world.steps:
+            raise RecipeError(
+                f"recipe {self.name!r} rewinds to step {self.rewind.step}, world {world.name!r} "
+                f"trains for {world.steps}."
+            )
+
+    def retraining(self, world: World) -> Objective:
+        return world.objective if self.retrain is None else self.retrain
+
+
+def iterate(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
+    """Train, cut, rewind; once for each target of the schedule."""
+    layers, targets, objective = recipe.layers(world), recipe.targets(world), world.objective
+    given: dict[str, Handle[Params]] = {}
+    start = yield Init(world=world, seed=seed)
+    init = Point(start.params, None, 0)
+    early = init
+    if recipe.rewind.step:
+        leg = yield Train(
+            world=world,
+            seed=seed,
+            begin=init,
+            mask=FULL,
+            until=recipe.rewind.step,
+            objective=objective,
+        )
+        early = leg.point
+    mask: Handle[Mask] = FULL
+    cut: Pruned | None = None
+    begin, rounds = init, list[Round]()
+    for target in targets:
+        if target.round:
+            end = rounds[-1].end
+            cut = yield Prune(
+                world=world,
+                seed=seed,
+                rule=recipe.rule,
+                layers=layers,
+                target=target,
+                start=init.params,
+                end=end.params,
+                mask=mask,
+            )
+            mask, begin = cut.mask, recipe.rewind.point(early, end.point, cut.params)
+            objective = recipe.retraining(world)
+            given = dict.fromkeys(sorted(objective.given), rounds[0].end.params)
+        job = Train(
+            world=world,
+            seed=seed,
+            begin=begin,
+            mask=mask,
+            until=world.steps,
+            objective=objective,
+            given=given,
+        )
+        end = yield job
+        rounds.append(Round(target=target, job=job, end=end, cut=cut))
+        if end.diverged:
+            break
+    return tuple(rounds)
+
+
+def grow(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
+    """Cut first, then train once with dynamics or a parametrisation; targets stand side by side."""
+    layers = recipe.layers(world)
+    targets = [target for target in recipe.targets(world) if target.round]
+    objective = recipe.retraining(world)
+    start = yield Init(world=world, seed=seed)
+    cuts = yield tuple(
+        Prune(
+            world=world,
+            seed=seed,
+            rule=recipe.rule,
+            layers=layers,
+            target=target,
+            start=start.params,
+            end=start.params,
+            mask=FULL,
+        )
+        for target in targets
+    )
+    begins = [Point(start.params if cut.params is None else cut.params, None, 0) for cut in cuts]
+    jobs = tuple(
+        Train(
+            world=world,
+            seed=seed,
+            begin=begin,
+            mask=cut.mask,
+            until=world.steps,
+            objective=objective,
+            parametrisation=recipe.parametrisation,
+            dynamics=recipe.dynamics,
+        )
+        for begin, cut in zip(begins, cuts, strict=True)
+    )
+    ends = yield jobs
+    return tuple(
+        Round(target=target, job=job, end=end, cut=cut)
+        for target, job, end, cut in zip(targets, jobs, ends, cuts, strict=True)
+    )

@@ -1,0 +1,352 @@
+"""Contract checks for pieces and recipes: what this package asks of its own, for yours.
+
+Each raises an AssertionError that names the piece and what it broke; each takes a second at most.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass, replace
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from tombola.pieces.allocation import Allocation
+from tombola.pieces.dynamics import Dynamics, Moment
+from tombola.pieces.parametrisation import Parametrisation
+from tombola.pieces.rule import Rule
+from tombola.pieces.schedule import DENSE, Schedule, Target
+from tombola.pieces.score import Need, Score, Snapshot
+from tombola.pieces.setting import Setting
+from tombola.recipes.job import Loop, NoDesk, job_key
+from tombola.recipes.recipe import Recipe
+from tombola.train.loop import Training, train
+from tombola.train.select import Selection
+from tombola.values.digest import digest
+from tombola.values.layer import Layer
+from tombola.values.mask import FULL, Mask
+from tombola.values.params import Params
+from tombola.values.rng import borrowed_generators, reseed, stream
+from tombola.world.models import LeNet
+from tombola.world.optimiser import Adam
+from tombola.world.probe import NetworkProbe
+from tombola.world.world import World, initial_params
+
+T = TypeVar("T")
+Layers = tuple[Layer, ...]
+DENSITIES = (1.0, 0.999, 0.5, 0.5, 0.2, 0.05)
+SHAPES = ((8, 3, 3, 3), (20, 72), (3, 1), (4, 20))
+LAYERS = tuple(Layer(name=str(s), shape=s, kind="linear", rate=0.8) for s in SHAPES)
+
+
+def toy_net() -> LeNet:
+    """6-12-8-3, 192 weights."""
+    return LeNet(6, 12, 8, 3)
+
+
+def toy_world(**changes: Any) -> World:
+    """Three linearly separable classes in six dimensions, 60 steps: a training takes some 20 ms.
+
+    changes: fields of `World` to set otherwise.
+
+    >>> toy_world(steps=30).steps
+    30
+    """
+    inputs = torch.randn(300, 6, generator=stream(0, "toy", "inputs"))
+    targets = (inputs[:, :3] - inputs[:, 3:]).argmax(dim=1)
+    parts = {"train": slice(180), "validation": slice(180, 240), "test": slice(240, 300)}
+    fields: dict[str, Any] = {name: (inputs[part], targets[part]) for name, part in parts.items()}
+    fields |= {
+        "model": toy_net,
+        "steps": 60,
+        "batch_size": 20,
+        "optimiser": Adam(lr=1e-2),
+        "evaluate_every": 5,
+        "judged_density": 0.3,
+        "margin": 0.05,
+        "name": "toy",
+    }
+    return World(**fields | changes)
+
+
+def check_score(score: Score, world: World | None = None, seed: int = 0) -> None:
+    """One finite number per weight for each tensor in scope, for any order of the tensors.
+
+    >>> import tombola as tb; tb.testing.check_score(tb.Magnitude())
+    """
+    world = _world(score, world)
+    at, probe, needs = _snapshot(world, seed), NetworkProbe(world, seed), score.needs
+    held = isinstance(needs, frozenset) and all(isinstance(need, Need) for need in needs)
+    _claim(held, score, f"needs {needs!r}, want a frozenset of Need")
+    found = _twice(score, score, at, probe)
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    wanted = {layer.name: layer.shape for layer in at.layers}
+    _claim(shapes == wanted, score, f"has scores of shapes {shapes}, want {wanted}")
+    finite = all(bool(tensor.isfinite().all()) for tensor in found.values())
+    _claim(finite, score, "has scores that are not finite")
+    again = score(replace(at, layers=at.layers[::-1]), probe)
+    _claim(digest(again) == digest(found), score, "depends on the order of the tensors")
+
+
+def check_allocation(allocation: Allocation, layers: Layers = LAYERS) -> None:
+    """Whole numbers, no more than a tensor has, that add up to the density and fall with it.
+
+    >>> import tombola as tb; tb.testing.check_allocation(tb.ERK())
+    """
+    _world(allocation)
+    before: Mapping[str, int] = {layer.name: layer.count for layer in layers}
+    total = sum(before.values())
+    for density in DENSITIES:
+        asked = allocation.counts(layers, density)
+        held = asked == allocation.counts(layers[::-1], density)
+        _claim(held, allocation, "depends on the order of the tensors")
+        if not isinstance(asked, int):
+            before = _counts(allocation, asked, before)
+        kept, off = (asked, 0.5) if isinstance(asked, int) else (sum(asked.values()), len(layers))
+        held = abs(kept - density * total) <= off
+        _claim(held, allocation, f"keeps {kept} of {total} at density {density}")
+
+
+def check_schedule(schedule: Schedule, layers: Layers = LAYERS, judged: float = 0.1) -> None:
+    """The dense round first, rounds without gaps; densities and counts agree and never grow.
+
+    judged: the world's judged density.
+
+    >>> import tombola as tb; tb.testing.check_schedule(tb.LayerRates(rounds=3))
+    """
+    _world(schedule)
+    targets = _twice(schedule, schedule.targets, layers, judged)
+    numbers = [target.round for target in targets]
+    _claim(targets[:1] == (DENSE,), schedule, f"begins with {targets[:1]}, want {DENSE}")
+    _claim(numbers == list(range(len(numbers))), schedule, f"numbers its rounds {numbers}")
+    before: Mapping[str, int] = {layer.name: layer.count for layer in layers}
+    total = sum(before.values())
+    for last, target in pairwise(targets):
+        held = 0.0 <= target.density <= last.density
+        _claim(held, schedule, f"has density {target.density} after {last.density}")
+        if target.counts is not None:
+            before = _counts(schedule, target.counts, before)
+            held = abs(sum(before.values()) - target.density * total) <= 0.5
+            _claim(held, schedule, f"says density {target.density} and counts {before} of {total}")
+
+
+def check_rule(rule: Rule, world: World | None = None, seed: int = 0) -> None:
+    """Cuts keep exactly what is asked, only of what is left, also when all weights are equal.
+
+    >>> import tombola as tb; tb.testing.check_rule(tb.ByScore(score=tb.Magnitude()))
+    """
+    world = _world(rule, world)
+    at, probe = _snapshot(world, seed, rule), NetworkProbe(world, seed)
+    uneven = {layer.name: place * layer.count // 100 for place, layer in enumerate(at.layers)}
+    targets = [Target(round=n, density=density) for n, density in enumerate(DENSITIES)]
+    tied = at.end.replaced({layer.name: torch.full(layer.shape, 0.5) for layer in at.layers})
+    for now in (replace(at, mask=FULL), replace(at, mask=FULL, end=tied)):
+        for target in (*targets, Target(round=len(targets), density=0.01, counts=uneven)):
+            cut = _twice(rule, rule.cut, now, probe, target)
+            kept, asked = _kept(cut.mask, at.layers), rule.asks(at.layers, target)
+            held = asked in (kept, sum(kept.values()))
+            _claim(held, rule, f"keeps {kept}, was asked for {asked}")
+            held = cut.mask <= now.mask and set(cut.mask.names) <= set(kept)
+            _claim(held, rule, "keeps weights that were cut before, or cuts some out of scope")
+            end = now.end if cut.params is None else cut.params
+            _fits(rule, "cut", end, at.end)
+            now = replace(now, end=cut.mask.apply(end), mask=cut.mask)
+
+
+def check_parametrisation(
+    parametrisation: Parametrisation, world: World | None = None, seed: int = 0
+) -> None:
+    """Coordinates hold the network's tensors; the finished network has them alone, cut ones +0.0;
+    training repeats, resumes, and leaves its start alone.
+
+    >>> from tombola.pieces.parametrisation import Identity
+    >>> check_parametrisation(Identity())
+    """
+    piece, world = parametrisation, _world(parametrisation, world)
+    at, network = _snapshot(world, seed, piece), world.new_network(0)
+    coords = _twice(piece, piece.coords, at.start, at.mask, seed)
+    own = {name: tensor for name, tensor in coords.items() if name in network.state_dict()}
+    _fits(piece, "coords", own, at.start)
+    names = {name for name, tensor in network.named_parameters() if tensor.requires_grad}
+    names |= set(coords) - set(own)
+    chosen = piece.trained(frozenset(names))
+    _claim(bool(chosen) and chosen <= names, piece, f"trains {set(chosen)}, of {sorted(names)}")
+    held = {name: t.clone().requires_grad_(name in chosen) for name, t in coords.items()}
+    effective = piece.effective(held, at.mask, 0)
+    _fits(piece, "effective", {**at.start, **effective}, at.start)
+    passes = not effective or any(tensor.requires_grad for tensor in effective.values())
+    _claim(passes, piece, "has effective tensors that pass no gradient on")
+    final, mask = _twice(piece, piece.settle, coords, at.mask)
+    _fits(piece, "settle", final, at.start)
+    _cut_is_zero(piece, final, mask)
+    _trains(piece, at, world, seed, parametrisation=piece)
+
+
+def check_dynamics(dynamics: Dynamics, world: World | None = None, seed: int = 0) -> None:
+    """Updates are pure and leave +0.0 where they cut; training with them repeats and resumes.
+
+    >>> from tombola.pieces.dynamics import RigL
+    >>> check_dynamics(RigL(every=20))
+    """
+    world = _world(dynamics, world)
+    at, steps = _snapshot(world, seed, dynamics), world.steps
+    draws = {x.name: torch.randn(x.shape, generator=stream(seed, x.name)) for x in at.layers}
+    slots = {f"momentum_buffer/{n}": t for n, t in at.mask.apply(Params(draws)).items()}
+    moment = Moment(
+        coords=at.end, slots=slots, grads=draws, mask=at.mask, rate=0.1, seed=seed, until=steps
+    )
+    state = _twice(dynamics, dynamics.init, at.mask, at.end)
+    asked = [step for step in range(steps) if dynamics.needs(state, step, steps)]
+    what = f"asks for {len(asked)} updates in {steps} steps, but moves={dynamics.moves}"
+    _claim(bool(asked) == dynamics.moves, dynamics, what)
+    for step in asked[:3]:
+        move = _twice(dynamics, dynamics.update, state, moment, step)
+        move.mask.check(at.end)
+        before = {**at.end, **slots}
+        _fits(dynamics, "update", {**before, **move.coords, **move.slots}, before)
+        _cut_is_zero(dynamics, {**at.end, **move.coords}, move.mask)
+    _trains(dynamics, at, world, seed, dynamics=dynamics)
+
+
+def check_recipe(recipe: Recipe, world: World | None = None, seed: int = 0) -> None:
+    """Its loop, run twice in memory, asks for the same jobs, gets the same bytes, and keeps the
+    promises of every run: exact counts, nested masks, cuts at +0.0, starts left alone.
+
+    >>> import tombola as tb; tb.testing.check_recipe(tb.recipes.ONESHOT)
+    """
+    piece, world = f"recipe {recipe.name!r}", world or toy_world(steps=60 + recipe.rewind.step)
+    recipe.check(world)
+    (rounds, jobs), (again, same) = (_drive(recipe.loop(recipe, world, seed)) for _ in range(2))
+    _claim(jobs == same, piece, "asks for other jobs when it is run again")
+    _claim(digest(rounds) == digest(again), piece, "gets other results when it is run again")
+    numbers, before = [turn.target.round for turn in rounds], FULL
+    held = bool(numbers) and numbers == sorted(set(numbers))
+    _claim(held, piece, f"returns rounds {numbers}, want each once and in order")
+    for turn in rounds:
+        mask, start, where = turn.job.mask.load(), turn.job.begin.params.load(), turn.target.round
+        checks = {**turn.end.checks, **(turn.cut.checks if turn.cut else {})}
+        held = turn.target in recipe.targets(world) and False not in checks.values()
+        _claim(held, piece, f"has in round {where} {turn.target} and checks {checks}")
+        held = recipe.dynamics.moves or mask <= before
+        _claim(held, piece, f"keeps weights in round {where} that it had cut before")
+        kept, layers = _kept(mask, recipe.layers(world)), recipe.layers(world)
+        asked = recipe.rule.asks(layers, turn.target) if where else _kept(FULL, layers)
+        held = asked in (kept, sum(kept.values()))
+        _claim(held, piece, f"keeps {kept} in round {where}, was asked for {asked}")
+        _cut_is_zero(piece, turn.end.params.load(), turn.end.mask.load())
+        _claim(start.rehash() == start.digest, piece, "writes into the start of a training")
+        before = mask
+
+
+def _claim(held: bool, piece: object, what: str) -> None:
+    if not held:
+        raise AssertionError(f"{piece if isinstance(piece, str) else repr(piece)} {what}.")
+
+
+def _world(piece: Any, world: World | None = None) -> World:
+    """Check that a piece is a value with an identity; gives the world to try it on."""
+    frozen = is_dataclass(piece) and vars(type(piece))["__dataclass_params__"].frozen
+    _claim(frozen, piece, "is not a frozen dataclass, so its results could not be found again")
+    _claim(digest(piece) == digest(replace(piece)), piece, "has another digest when copied")
+    return toy_world() if world is None else world
+
+
+def _twice(piece: object, call: Callable[..., T], *given: Any) -> T:
+    """A call's result, checked to be the same a second time, with nothing it was given changed."""
+    before, names = digest(_content(given)), []
+    with borrowed_generators():
+        for number in (1, 2):
+            reseed(number)
+            result = call(*given)
+            names.append(digest(result))
+    what = "gives another result for the same arguments; draw from `stream` alone"
+    _claim(names[0] == names[1], piece, what)
+    _claim(digest(_content(given)) == before, piece, "writes into what it was given")
+    return result
+
+
+def _content(value: Any) -> Any:
+    """All tensors of nested arguments, without the digests they are named by."""
+    if isinstance(value, (Mapping, Mask)):
+        return dict(value.items())
+    if isinstance(value, (tuple, Snapshot, Moment)):
+        parts = value if isinstance(value, tuple) else vars(value).values()
+        return [_content(part) for part in parts]
+    return None
+
+
+def _snapshot(world: World, seed: int, piece: Any = None) -> Snapshot:
+    """A network that has moved away from its start, a third of each tensor cut at random."""
+    if piece is not None:
+        reason = piece.refuses(
+            Setting(
+                layers=world.layers,
+                targets=(Target(round=1, density=0.5),),
+                steps=world.steps,
+                examples=len(world.train),
+                objective=type(world.objective).__name__,
+            )
+        )
+        _claim(reason is None, piece, f"refuses this world, so check it on another: {reason}")
+    start, moved, kept = initial_params(world, seed), {}, {}
+    for layer in world.layers:
+        draw = torch.rand(2, *layer.shape, generator=stream(seed, "snapshot", layer.name))
+        moved[layer.name], kept[layer.name] = start[layer.name] + draw[0] - 0.5, draw[1] > 1 / 3
+    end = Mask(kept).apply(start.replaced(moved))
+    return Snapshot(start=start, end=end, mask=Mask(kept), layers=world.layers)
+
+
+def _counts(piece: object, asked: Mapping[str, int], most: Mapping[str, int]) -> Mapping[str, int]:
+    held = set(asked) == set(most) and all(
+        isinstance(count, int) and 0 <= count <= most[name] for name, count in asked.items()
+    )
+    _claim(held, piece, f"keeps {asked}, want a whole number for each, at most {most}")
+    return asked
+
+
+def _kept(mask: Mask, layers: Layers) -> dict[str, int]:
+    return {layer.name: mask.kept(layer.name, layer.count) for layer in layers}
+
+
+def _fits(
+    piece: object, what: str, tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]
+) -> None:
+    got, want = ({n: (tuple(t.shape), t.dtype) for n, t in x.items()} for x in (tensors, like))
+    _claim(got == want, piece, f"{what} gives tensors {got}, want {want}")
+
+
+def _cut_is_zero(piece: object, tensors: Mapping[str, Tensor], mask: Mask) -> None:
+    for name, kept in mask.items():
+        zero = Selection(kept, tensors[name].dtype).cut_is_zero(tensors[name].detach())
+        _claim(zero, piece, f"leaves cut weights of {name!r} that are not +0.0")
+
+
+def _trains(piece: object, at: Snapshot, world: World, seed: int, **pieces: Any) -> None:
+    training = Training(
+        world=world,
+        seed=seed,
+        params=at.start,
+        mask=at.mask,
+        step=0,
+        until=world.steps,
+        objective=world.objective,
+        **pieces,
+    )
+    whole, half = digest(train(training)), train(replace(training, until=training.until // 2))
+    _claim(digest(train(training)) == whole, piece, "trains to another end the second time")
+    resumed = digest(train(training, resume=half))
+    _claim(resumed == whole, piece, "trains to another end when interrupted")
+
+
+def _drive(loop: Loop[T]) -> tuple[T, list[str]]:
+    """Run a loop in memory; gives what it returns, and the keys of its jobs as asked for."""
+    keys, sent = list[str](), None
+    while True:
+        try:
+            asked = loop.send(sent)
+        except StopIteration as stop:
+            return stop.value, keys
+        jobs = asked if isinstance(asked, tuple) else (asked,)
+        keys += map(job_key, jobs)
+        results = tuple(job.run(NoDesk()) for job in jobs)
+        sent = results if isinstance(asked, tuple) else results[0]
