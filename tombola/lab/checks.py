@@ -1,0 +1,115 @@
+"""What a study checks about itself, over all its trials."""
+
+from collections.abc import Iterable, Mapping
+
+from tombola.errors import CheckError
+from tombola.lab.question import Question, Trial
+from tombola.lab.verdict import TICKET
+from tombola.recipes.controls import reference, unclaimed
+from tombola.recipes.recipe import Recipe, Round
+from tombola.train.exposure import MODULUS, exposure_of
+from tombola.values.rng import derive
+from tombola.world.world import initial_params
+
+CHECKS = (
+    "rewind_exact",
+    "optimiser_fresh",
+    "mask_nested",
+    "count_exact",
+    "cut_stays_zero",
+    "arms_paired",
+)
+
+Rounds = Mapping[Trial, tuple[Round, ...]]
+
+
+def checks_of(question: Question, rounds: Rounds) -> dict[str, bool | None]:
+    """True where a check was made and held, None where it did not apply.
+
+    Raises:
+        CheckError: a check failed; names the trial.
+    """
+    every = [(trial, turn) for trial, turns in rounds.items() for turn in turns]
+    found: dict[str, bool | None] = dict.fromkeys(CHECKS)
+    for trial, turn in every:
+        cut = {} if turn.cut is None else turn.cut.checks
+        for name, held in {**cut, **turn.end.checks}.items():
+            if held is False:
+                raise CheckError(f"{name} failed in {trial}, round {turn.target.round}.")
+            found[name] = found[name] or held
+    if question.recipe.dynamics.moves:
+        found["mask_nested"] = None
+    for trial, turn in every:
+        if turn.cut is not None:
+            ended = {
+                layer.name: turn.end.kept.get(layer.name, layer.count)
+                for layer in question.recipe.layers(question.world)
+            }
+            if ended != turn.cut.kept:
+                raise CheckError(
+                    f"count_exact: {trial} ends with {ended}, was cut to {turn.cut.kept}."
+                )
+    found["arms_paired"] = _paired(question, rounds)
+    return found
+
+
+def _paired(question: Question, rounds: Rounds) -> bool | None:
+    """All arms of a seed saw the same, and each control differs in what it claims alone."""
+    if len({trial.arm for trial in rounds}) < 2:
+        return None
+    recipe, world = question.recipe, question.world
+    tickets = {
+        (trial.seed, turn.target.round): turn
+        for trial, turns in rounds.items()
+        if trial.arm == TICKET
+        for turn in turns
+    }
+    inits = {seed: initial_params(world, seed) for seed in question.seeds}
+    for trial, turns in rounds.items():
+        control = question.arms.get(trial.arm)
+        for turn in turns:
+            ticket = tickets.get((trial.seed, turn.target.round))
+            if control is None or isinstance(control, Recipe) or ticket is None:
+                continue
+            wrong = unclaimed(control, reference(recipe, ticket, inits[trial.seed]), turn.job)
+            if wrong:
+                raise CheckError(f"arms_paired: {wrong} ({trial}, round {turn.target.round}).")
+    for seed in question.seeds:
+        of_seed = [turn for trial, turns in rounds.items() if trial.seed == seed for turn in turns]
+        _same_exposure(question, seed, of_seed)
+    return True
+
+
+def _same_exposure(question: Question, seed: int, turns: Iterable[Round]) -> None:
+    """Trainings that end at the same step have seen the same, over the steps they share.
+
+    One that began later is filled up with what its world shows in the steps before.
+    """
+    seen: dict[int, set[int]] = {}
+    before: dict[int, int] = {}
+    for turn in turns:
+        began = turn.end.began
+        if began not in before:
+            before[began] = expected_exposure(question, seed, began)
+        total = (before[began] + int(turn.end.exposure, 16)) % MODULUS
+        seen.setdefault(turn.end.step, set()).add(total)
+    for step, totals in seen.items():
+        if len(totals) > 1:
+            raise CheckError(
+                f"arms_paired: trainings of seed {seed} that end at step {step} have not seen the "
+                "same examples, order, noise and learning rates."
+            )
+
+
+def expected_exposure(question: Question, seed: int, until: int) -> int:
+    """What a training of this world shows in steps 0 to `until`, computed without training."""
+    world, total = question.world, 0
+    size, per_epoch = world.batch_size, world.steps_per_epoch
+    for step in range(until):
+        epoch, place = divmod(step, per_epoch)
+        if place == 0 or step == 0:
+            order = world.order(seed, epoch)
+        rate = world.optimiser.lr * world.optimiser.rate.factor(step, world.steps)
+        index = order[place * size : (place + 1) * size]
+        total += exposure_of(step, index, rate, derive(seed, "noise", step))
+    return total % MODULUS

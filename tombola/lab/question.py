@@ -1,0 +1,196 @@
+"""What a study asks: which arms, of which recipe, on which world, for which seeds, judged how."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from tombola.errors import CallError, RecipeError, VerdictError
+from tombola.lab.verdict import MATCHING, TICKET, Matches, Rule
+from tombola.pieces.schedule import Densities, Target
+from tombola.recipes.controls import CONTROLS, Control
+from tombola.recipes.job import Loop
+from tombola.recipes.recipe import Recipe, Round
+from tombola.values.digest import digest
+from tombola.world.world import World, initial_params
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm with one seed; a control beside the ticket is one trial for each round."""
+
+    arm: str
+    seed: int
+    round: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A study before it is run.
+
+    arms: name -> control, or another recipe that is trained at the same targets; the ticket is
+    always among them. controls_at: "judged" for the judged round and two others, "all" for all.
+
+    Raises:
+        CallError: no seeds, a seed twice, an arm that is neither control nor recipe.
+        VerdictError: a rule that needs an arm or a metric there will not be.
+        RecipeError: a recipe that cannot be applied to the world.
+    """
+
+    recipe: Recipe
+    world: World
+    seeds: tuple[int, ...]
+    arms: Mapping[str, Control | Recipe] = field(default_factory=lambda: dict(CONTROLS))
+    rule: Rule = MATCHING
+    controls_at: str = "judged"
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise CallError("seeds: got none; want at least one, for example --seeds 5.")
+        for seed in self.seeds:
+            if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+                raise CallError(f"seeds: got {seed!r}; want whole numbers, 0 or more.")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise CallError(f"seeds: {list(self.seeds)} has one twice; a seed counts once.")
+        if self.controls_at not in ("judged", "all"):
+            raise CallError(f"controls_at={self.controls_at!r}: want 'judged' or 'all'.")
+        self.recipe.check(self.world)
+        self._check_rule()
+        for arm in self.arms.values():
+            if isinstance(arm, Recipe):
+                self._aligned(arm).check(self.world)
+            elif arm.beside and "begin" in arm.claims:
+                self._check_draws(arm.name)
+
+    def _aligned(self, other: Recipe) -> Recipe:
+        """Another recipe at this one's densities; how they are shared out among tensors stays its
+        own, where its schedule leaves that to its rule."""
+        schedule = self.recipe.schedule
+        if isinstance(other.schedule, Densities):
+            later = tuple(target.density for target in self.targets if target.round)
+            schedule = Densities(values=later)
+        return replace(other, schedule=schedule, scope=self.recipe.scope)
+
+    def _check_draws(self, name: str) -> None:
+        one, other = (
+            initial_params(self.world, self.seeds[0], *draw) for draw in ((), ("draw", 1))
+        )
+        if one.digest == other.digest:
+            raise RecipeError(
+                f"arm {name!r}: the model of world {self.world.name!r} has the same initial values "
+                "at every draw, so there are no fresh ones. Leave the arm out, or draw them from "
+                "torch's random generator when the network is made."
+            )
+
+    def _check_rule(self) -> None:
+        """Refuse, before anything is trained, a rule that could not be applied afterwards."""
+        measured = metric_names(self.world)
+        for condition in self.rule.conditions:
+            if isinstance(condition, Matches) and condition.arm not in self.arms:
+                raise VerdictError(
+                    f"rule {self.rule.name!r} cannot do without the arm {condition.arm!r}; the "
+                    f"arms are {['ticket', *self.arms]}. Add it, or judge by another rule."
+                )
+            if condition.metric not in measured:
+                raise VerdictError(
+                    f"rule {self.rule.name!r} looks at {condition.metric!r}, world "
+                    f"{self.world.name!r} measures {list(measured)}. Judge by another rule."
+                )
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the study."""
+        return digest(
+            [
+                "study",
+                1,
+                self.recipe,
+                self.world,
+                dict(self.world.rates),
+                self.world.judged_density,
+                self.world.margin,
+                self.seeds,
+                self.arms,
+                self.rule,
+                self.control_rounds,
+            ]
+        )
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        return self.recipe.targets(self.world)
+
+    @cached_property
+    def total(self) -> int:
+        """Number of weights that density is a fraction of."""
+        return sum(layer.count for layer in self.recipe.layers(self.world))
+
+    @cached_property
+    def judged_round(self) -> int:
+        """The first round at or below the world's judged density, else the last."""
+        tolerance = 0.5 / self.total  # half a weight
+        for target in self.targets:
+            if target.round and target.density <= self.world.judged_density + tolerance:
+                return target.round
+        return self.targets[-1].round
+
+    @cached_property
+    def control_rounds(self) -> tuple[int, ...]:
+        """Where controls are trained."""
+        judged, last = self.judged_round, self.targets[-1].round
+        if self.controls_at == "all":
+            return tuple(range(1, last + 1))
+        others = (
+            (round(judged / 2), last)
+            if last > judged
+            else (round(judged / 3), round(2 * judged / 3))
+        )
+        return tuple(sorted({judged, *(number for number in others if number > 0)}))
+
+    def loops(self) -> dict[Trial, Loop[tuple[Round, ...]]]:
+        """Every trial's generator: the tickets first, the longest chains of work."""
+        recipe, world, loops = self.recipe, self.world, dict[Trial, Loop[tuple[Round, ...]]]()
+        for seed in self.seeds:
+            loops[Trial(TICKET, seed)] = recipe.loop(recipe, world, seed)
+        for name, arm in self.arms.items():
+            for seed in self.seeds:
+                if isinstance(arm, Recipe):
+                    other = self._aligned(arm)
+                    loops[Trial(name, seed)] = other.loop(other, world, seed)
+                elif not arm.beside:
+                    loops[Trial(name, seed)] = arm.loop(recipe, world, seed)
+                else:
+                    for number in self.control_rounds:
+                        loops[Trial(name, seed, number)] = arm.loop(
+                            recipe.up_to(number), world, seed
+                        )
+        return loops
+
+    def reached(self, rounds: Mapping[Trial, tuple[Round, ...]]) -> dict[Trial, tuple[Round, ...]]:
+        """What trials returned, less the controls of a ticket that diverged before their round."""
+        return {
+            trial: tuple(turn for turn in turns if trial.round in (None, turn.target.round))
+            for trial, turns in rounds.items()
+        }
+
+
+def metric_names(world: World) -> tuple[str, ...]:
+    """What is known of every trial: the test metrics of both states, and the stop step."""
+    names = [metric.name for metric in world.objective.metrics]
+    return (
+        *(f"test_{name}" for name in names),
+        "stop_step",
+        *(f"stop_test_{name}" for name in names),
+    )
+
+
+def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """A number of seeds means 0, 1, ...; a sequence is taken as it is.
+
+    >>> seeds_of(3), seeds_of([4, 7])
+    ((0, 1, 2), (4, 7))
+    """
+    if isinstance(seeds, int):
+        if seeds < 1:
+            raise CallError(f"seeds={seeds}: want at least one.")
+        return tuple(range(seeds))
+    return tuple(seeds)
