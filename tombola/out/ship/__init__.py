@@ -1,0 +1,1 @@
+"""Models for use elsewhere, checked on the exported file itself."""
