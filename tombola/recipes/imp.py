@@ -2,10 +2,9 @@
 
 from tombola.pieces.rewind import ToStep
 from tombola.recipes.job import Loop
-from tombola.recipes.jobs import Init, Prune, Train
-from tombola.recipes.recipe import Recipe, Round, iterate
+from tombola.recipes.jobs import Prune, Train
+from tombola.recipes.recipe import Recipe, Round, iterate, opening
 from tombola.values.mask import FULL
-from tombola.values.point import Point
 from tombola.world.world import World
 
 
@@ -14,62 +13,29 @@ def oneshot(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
 
     A loop of its own, because `iterate` cuts each round from the end of the one before.
     """
-    layers, targets = recipe.layers(world), recipe.targets(world)
-    later = [target for target in targets if target.round]
-    start = yield Init(world=world, seed=seed)
-    init = Point(start.params, None, 0)
-    early = init
-    if recipe.rewind.step:
-        leg = yield Train(
-            world=world,
-            seed=seed,
-            begin=init,
-            mask=FULL,
-            until=recipe.rewind.step,
-            objective=world.objective,
-        )
-        early = leg.point
-    whole = Train(
-        world=world, seed=seed, begin=init, mask=FULL, until=world.steps, objective=world.objective
-    )
+    layers, (first, *later) = recipe.layers(world), recipe.targets(world)
+    init, early = yield from opening(recipe, world, seed)
+    whole = Train(world, seed, init, FULL, world.steps, world.objective)
     dense = yield whole
-    rounds = [Round(target=targets[0], job=whole, end=dense)]
-    if dense.diverged or not later:
-        return tuple(rounds)
+    rounds = (Round(target=first, job=whole, end=dense),)
+    if dense.diverged:
+        return rounds
     cuts = yield tuple(
-        Prune(
-            world=world,
-            seed=seed,
-            rule=recipe.rule,
-            layers=layers,
-            target=target,
-            start=init.params,
-            end=dense.params,
-            mask=FULL,
-        )
+        Prune(world, seed, recipe.rule, layers, target, init.params, dense.params, FULL)
         for target in later
     )
-    begins = [recipe.rewind.point(early, dense.point, cut.params) for cut in cuts]
     objective = recipe.retraining(world)
     given = dict.fromkeys(sorted(objective.given), dense.params)
+    begins = [recipe.rewind.point(early, dense.point, cut.params) for cut in cuts]
     jobs = tuple(
-        Train(
-            world=world,
-            seed=seed,
-            begin=begin,
-            mask=cut.mask,
-            until=world.steps,
-            objective=objective,
-            given=given,
-        )
+        Train(world, seed, begin, cut.mask, world.steps, objective, given)
         for begin, cut in zip(begins, cuts, strict=True)
     )
     ends = yield jobs
-    rounds += [
+    return rounds + tuple(
         Round(target=target, job=job, end=end, cut=cut)
         for target, job, end, cut in zip(later, jobs, ends, cuts, strict=True)
-    ]
-    return tuple(rounds)
+    )
 
 
 IMP = Recipe(

@@ -32,7 +32,7 @@ class Started:
     params: Handle[Params]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Init:
     """The initial values of a seed. draw: another number is an independent draw (for `reinit`)."""
 
@@ -84,7 +84,7 @@ class Trained:
         return Point(self.params, self.slots, self.step)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Train:
     """Train from a point, with a mask, to a step.
 
@@ -203,7 +203,7 @@ class Pruned:
     checks: dict[str, bool | None]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Prune:
     """Apply a rule: from weights and a mask to a smaller mask."""
 

@@ -109,51 +109,34 @@ class Recipe:
         return world.objective if self.retrain is None else self.retrain
 
 
+def opening(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Point, Point]]:
+    """The initial point, and the early one whose weights a rewind returns to."""
+    start = yield Init(world, seed)
+    init = Point(start.params, None, 0)
+    if recipe.rewind.step == 0:
+        return init, init
+    leg = yield Train(world, seed, init, FULL, recipe.rewind.step, world.objective)
+    return init, leg.point
+
+
 def iterate(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
     """Train, cut, rewind; once for each target of the schedule."""
-    layers, targets, objective = recipe.layers(world), recipe.targets(world), world.objective
+    layers, objective = recipe.layers(world), world.objective
     given: dict[str, Handle[Params]] = {}
-    start = yield Init(world=world, seed=seed)
-    init = Point(start.params, None, 0)
-    early = init
-    if recipe.rewind.step:
-        leg = yield Train(
-            world=world,
-            seed=seed,
-            begin=init,
-            mask=FULL,
-            until=recipe.rewind.step,
-            objective=objective,
-        )
-        early = leg.point
+    init, early = yield from opening(recipe, world, seed)
     mask: Handle[Mask] = FULL
     cut: Pruned | None = None
     begin, rounds = init, list[Round]()
-    for target in targets:
+    for target in recipe.targets(world):
         if target.round:
             end = rounds[-1].end
             cut = yield Prune(
-                world=world,
-                seed=seed,
-                rule=recipe.rule,
-                layers=layers,
-                target=target,
-                start=init.params,
-                end=end.params,
-                mask=mask,
+                world, seed, recipe.rule, layers, target, init.params, end.params, mask
             )
             mask, begin = cut.mask, recipe.rewind.point(early, end.point, cut.params)
             objective = recipe.retraining(world)
             given = dict.fromkeys(sorted(objective.given), rounds[0].end.params)
-        job = Train(
-            world=world,
-            seed=seed,
-            begin=begin,
-            mask=mask,
-            until=world.steps,
-            objective=objective,
-            given=given,
-        )
+        job = Train(world, seed, begin, mask, world.steps, objective, given)
         end = yield job
         rounds.append(Round(target=target, job=job, end=end, cut=cut))
         if end.diverged:
@@ -163,36 +146,24 @@ def iterate(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
 
 def grow(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
     """Cut first, then train once with dynamics or a parametrisation; targets stand side by side."""
-    layers = recipe.layers(world)
+    layers, objective = recipe.layers(world), recipe.retraining(world)
     targets = [target for target in recipe.targets(world) if target.round]
-    objective = recipe.retraining(world)
-    start = yield Init(world=world, seed=seed)
+    init = (yield Init(world, seed)).params
     cuts = yield tuple(
-        Prune(
-            world=world,
-            seed=seed,
-            rule=recipe.rule,
-            layers=layers,
-            target=target,
-            start=start.params,
-            end=start.params,
-            mask=FULL,
-        )
-        for target in targets
+        Prune(world, seed, recipe.rule, layers, target, init, init, FULL) for target in targets
     )
-    begins = [Point(start.params if cut.params is None else cut.params, None, 0) for cut in cuts]
     jobs = tuple(
         Train(
-            world=world,
-            seed=seed,
-            begin=begin,
-            mask=cut.mask,
-            until=world.steps,
-            objective=objective,
+            world,
+            seed,
+            Point(init if cut.params is None else cut.params, None, 0),
+            cut.mask,
+            world.steps,
+            objective,
             parametrisation=recipe.parametrisation,
             dynamics=recipe.dynamics,
         )
-        for begin, cut in zip(begins, cuts, strict=True)
+        for cut in cuts
     )
     ends = yield jobs
     return tuple(
