@@ -15,7 +15,7 @@ from tombola.lab.question import Question
 from tombola.lab.store import Store
 from tombola.lab.study import open_study
 from tombola.lab.verify import verify
-from tombola.pieces.dynamics import Move
+from tombola.pieces.dynamics import Move, RigL
 from tombola.pieces.rewind import ToStep
 from tombola.recipes.controls import Reinit
 from tombola.recipes.imp import IMP, ONESHOT
@@ -422,3 +422,17 @@ def test_a_layer_with_nothing_left_in_any_seed_is_listed(tmp_path) -> None:
         empty |= {n for n in mask.names if not bool(mask[n].any())}
     assert empty
     assert set(row["collapsed"]) == empty
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        tb.recipes.EDGE_POPUP,
+        replace(tb.recipes.RIGL, dynamics=RigL(every=10)),
+    ],
+)
+def test_masks_that_move_are_not_said_to_be_nested(tmp_path, recipe) -> None:
+    study = tb.find(recipe, small_world(), seeds=1, store=tmp_path / "s")
+    held = {name for name, check in study.checks.items() if check}
+    assert study.checks["mask_nested"] is None
+    assert held == set(study.checks) - {"mask_nested"}

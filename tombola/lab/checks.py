@@ -37,8 +37,8 @@ def checks_of(question: Question, rounds: Rounds) -> dict[str, bool | None]:
             if held is False:
                 raise CheckError(f"{name} failed in {trial}, round {turn.target.round}.")
             found[name] = found[name] or held
-    if question.recipe.dynamics.moves:
-        found["mask_nested"] = None
+    if any(turn.end.mask.digest != turn.job.mask.digest for _, turn in every):
+        found["mask_nested"] = None  # the recipe moves its masks
     for trial, turn in every:
         if turn.cut is not None:
             ended = {
