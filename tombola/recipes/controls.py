@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
+from tombola.errors import CheckError
 from tombola.pieces.dynamics import Static
 from tombola.pieces.parametrisation import Identity
 from tombola.pieces.schedule import DENSE
@@ -70,15 +71,9 @@ class Dense:
     beside: ClassVar[bool] = False
 
     def loop(self, recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
-        start = yield Init(world=world, seed=seed)
-        job = Train(
-            world=world,
-            seed=seed,
-            begin=Point(start.params, None, 0),
-            mask=FULL,
-            until=world.steps,
-            objective=world.objective,
-        )
+        start = yield Init(world, seed)
+        begin = Point(start.params, None, 0)
+        job = Train(world, seed, begin, FULL, world.steps, world.objective)
         end = yield job
         return (Round(target=DENSE, job=job, end=end),)
 
@@ -100,9 +95,7 @@ class Reinit:
 
     def loop(self, recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
         ticket = (yield from recipe.loop(recipe, world, seed))[-1]
-        init, *fresh = yield tuple(
-            Init(world=world, seed=seed, draw=draw) for draw in range(self.draws + 1)
-        )
+        init, *fresh = yield tuple(Init(world, seed, draw) for draw in range(self.draws + 1))
         job = reference(recipe, ticket, init.params)
         jobs = tuple(replace(job, begin=Point(one.params, None, job.begin.step)) for one in fresh)
         ends = yield jobs
@@ -128,7 +121,7 @@ class Shuffle:
 
     def loop(self, recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
         ticket = (yield from recipe.loop(recipe, world, seed))[-1]
-        init = yield Init(world=world, seed=seed)
+        init = yield Init(world, seed)
         job = reference(recipe, ticket, init.params)
         shuffled = yield ShuffleMask(
             mask=job.mask, layers=recipe.layers(world), seed=seed, round=ticket.target.round
@@ -136,6 +129,9 @@ class Shuffle:
         job = replace(job, mask=shuffled.mask)
         end = yield job
         return (Round(target=ticket.target, job=job, end=end, cut=shuffled),)
+
+
+MOST_DRAWS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +160,9 @@ class ShuffleMask:
         mask = self.mask.load()
         result, again = self._drawn(mask, ()), 0
         while result.digest == mask.digest and can_be_shuffled(mask):
-            again += 1  # a small mask may fall onto itself
+            again += 1  # a small mask may fall onto itself; the chance is at most one in two
+            if again > MOST_DRAWS:
+                raise CheckError(f"shuffle: the mask of round {self.round} is never rearranged.")
             result = self._drawn(mask, (again,))
         kept = {layer.name: result.kept(layer.name, layer.count) for layer in self.layers}
         exact = all(kept[layer.name] == mask.kept(layer.name, layer.count) for layer in self.layers)

@@ -60,7 +60,8 @@ class Trained:
     world's length. mask: what is kept, found by the training where it moves. readings: the
     validation curve. metrics: of the test split, empty before the world's length.
     exposure: what was seen from `began` to `step`, in hexadecimal. diverged_at: the step at which
-    weights or loss were found not finite; the training stopped there.
+    weights or loss were found not finite; the training stopped there. kept: weights of each tensor
+    that the mask cuts into.
     """
 
     params: Handle[Params]

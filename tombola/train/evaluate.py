@@ -5,13 +5,14 @@ from torch import nn
 
 from tombola.values.rng import borrowed_generators
 from tombola.world.data.split import Split
+from tombola.world.objective import Call
 from tombola.world.world import World
 
 CHUNK = 2_048  # examples at once; fixed, because another chunking is another rounding
 
 
 def evaluate(
-    network: nn.Module, world: World, split: Split, call: object = None
+    network: nn.Module, world: World, split: Split, call: Call | None = None
 ) -> dict[str, float]:
     """Every metric of the objective on a whole split, in inference mode.
 
@@ -19,7 +20,6 @@ def evaluate(
     back afterwards; torch's random state too.
     """
     compute = network if call is None else call
-    assert callable(compute)
     metrics = world.objective.metrics
     states = {metric.name: metric.init() for metric in metrics}
     was_training = network.training

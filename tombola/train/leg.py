@@ -19,9 +19,10 @@ class Leg:
     """Where a training stands.
 
     coords: everything trained or held, copies. slots: optimiser state. mask, state: of the
-    dynamics. readings: the validation curve so far. best, best_step: coordinates and step of least
-    validation loss. exposure: sum over steps of a digest of what the step saw (`Exposure`).
-    checks: what the start of the training was found to satisfy.
+    dynamics. readings: the validation curve so far. best, best_mask, best_step: coordinates, mask
+    and step of least validation loss. exposure: sum over steps of a digest of what the step saw
+    (`exposure_of`). diverged_at: where weights or loss were found not finite. checks: what the
+    start of the training was found to satisfy.
     """
 
     step: int
