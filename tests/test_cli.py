@@ -320,7 +320,7 @@ def test_reading_a_store_that_is_not_there_does_not_make_it(
 def test_too_long_a_study_wants_to_be_confirmed(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tombola.cli.ASK_ABOVE", 0.0)
+    monkeypatch.setattr("tombola.cli.find.ASK_ABOVE", 0.0)
     message = shell.refused("find", "imp", "--on", f"{shell.module}:world")
     assert "nothing was started" in message and "--yes" in message
     assert shell.find("--yes")["cost"]["steps_trained"] > 0

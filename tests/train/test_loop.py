@@ -31,7 +31,8 @@ from tombola.world.optimiser import (
     Rate,
     WarmUp,
 )
-from tombola.world.world import AsIs, Numerics, World, initial_params
+from tombola.world.prepare import AsIs
+from tombola.world.world import Numerics, World, initial_params
 
 DOUBLE = Numerics(dtype="float64")
 

@@ -17,7 +17,7 @@ from tombola.world.data.digits import digits
 from tombola.world.data.folder import data_folder, find_file
 from tombola.world.data.mnist import mnist, read_idx
 from tombola.world.data.split import Split, as_split
-from tombola.world.world import AsIs, Scaled
+from tombola.world.prepare import AsIs, Scaled
 
 X, Y = torch.arange(24.0).reshape(8, 3), torch.arange(8) % 3
 

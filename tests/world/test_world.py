@@ -23,8 +23,9 @@ from tombola.world.distillation import Distillation
 from tombola.world.models import LeNet
 from tombola.world.objective import Accuracy, CrossEntropy, Metric
 from tombola.world.optimiser import SGD, Adam, Constant, Cosine
+from tombola.world.prepare import AsIs, Scaled
 from tombola.world.probe import NetworkProbe
-from tombola.world.world import AsIs, Numerics, Scaled, World, fill, initial_params
+from tombola.world.world import Numerics, World, fill, initial_params
 
 BASE = toy_world()
 X, Y = BASE.train.inputs, BASE.train.targets
@@ -66,7 +67,9 @@ UNCHANGED: dict[str, list[Any]] = {
     "name": ["other"],
     "judged_density": [0.2],
     "margin": [0.1],
-    "rates": [{"linear": 0.5}],
+    "rates": [{"linear": 0.5}, 0.5],
+    "unpruned": [("layers.1.*",)],
+    "thin": [lambda factor: toy_net()],
 }
 
 
@@ -222,7 +225,7 @@ def test_evaluation_is_every_hundredth_of_the_way(steps: int, every: int) -> Non
 
 
 def test_rates_left_out_are_those_of_2019() -> None:
-    assert BASE.rates == {"linear": 0.8, "conv": 0.8, "attention": 0.8, "output": 0.9}
+    assert BASE.rate_of == {"linear": 0.8, "conv": 0.8, "attention": 0.8, "output": 0.9}
     world = toy_world(rates={"linear": 0.5})
     assert [(layer.kind, layer.rate) for layer in world.layers] == [
         ("linear", 0.5),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from tombola.pieces.allocation import Allocation, Global
 from tombola.pieces.schedule import Target
@@ -16,14 +16,20 @@ from tombola.values.params import Params
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """What a rule returns. params: all tensors after the cut where the rule changed weights."""
+    """What a rule returns. params: all tensors as training is to go on from them, where the rule
+    changed weights."""
 
     mask: Mask
     params: Params | None = None
 
 
 class Rule(Protocol):
-    """A frozen dataclass that selects, and may change, weights together."""
+    """A frozen dataclass that selects, and may change, weights together.
+
+    moves_weights: whether its cuts have `params`.
+    """
+
+    moves_weights: ClassVar[bool]
 
     @property
     def needs(self) -> frozenset[Need]: ...
@@ -47,6 +53,8 @@ class ByScore:
 
     A score with an attribute `examples` is refused where the training split has fewer.
     """
+
+    moves_weights: ClassVar[bool] = False
 
     score: Score
     allocation: Allocation = field(default_factory=Global)

@@ -49,6 +49,7 @@ class OptimalBrainSurgeon:
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.TRAINED, Need.BATCHES})
+    moves_weights: ClassVar[bool] = True
 
     examples: int = 1_000
     damping: float = 1e-4
@@ -102,7 +103,8 @@ class OptimalBrainSurgeon:
                 for name, part in _by_tensor(weights, at.layers).items()
             }
         )
-        return Cut(mask=Mask(_by_tensor(there, at.layers)), params=params)
+        mask = Mask(_by_tensor(there, at.layers))
+        return Cut(mask=mask, params=mask.apply(params))
 
     def _quotas(self, layers: tuple[Layer, ...], target: Target) -> tuple[Tensor, list[int]]:
         """Which count each weight falls under, int64 (weights in scope,), and those counts."""

@@ -52,7 +52,7 @@ def reference(recipe: Recipe, ticket: Round, init: Handle[Params]) -> Train:
     dense training in them, which fresh values cannot have.
     """
     job = ticket.job
-    if ticket.end.mask.digest != job.mask.digest or job.parametrisation != Identity():
+    if ticket.end.mask.digest != job.mask.digest or job.parametrisation.finds_mask:
         job = replace(job, mask=ticket.end.mask, dynamics=Static(), parametrisation=Identity())
     if not recipe.rewind.returns:
         job = replace(job, begin=Point(init, None, 0))
@@ -75,7 +75,7 @@ class Dense:
         begin = Point(start.params, None, 0)
         job = Train(world, seed, begin, FULL, world.steps, world.objective)
         end = yield job
-        return (Round(target=DENSE, job=job, end=end),)
+        return (Round(target=DENSE, job=job, end=end, spent=job.steps),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class Reinit:
         jobs = tuple(replace(job, begin=Point(one.params, None, job.begin.step)) for one in fresh)
         ends = yield jobs
         return tuple(
-            Round(target=ticket.target, job=job, end=end, cut=ticket.cut, draw=draw)
+            replace(ticket, job=job, end=end, spent=job.steps, draw=draw)
             for draw, (job, end) in enumerate(zip(jobs, ends, strict=True))
         )
 
@@ -128,7 +128,7 @@ class Shuffle:
         )
         job = replace(job, mask=shuffled.mask)
         end = yield job
-        return (Round(target=ticket.target, job=job, end=end, cut=shuffled),)
+        return (replace(ticket, job=job, end=end, spent=job.steps, cut=shuffled),)
 
 
 MOST_DRAWS = 100

@@ -17,7 +17,7 @@ def oneshot(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
     init, early = yield from opening(recipe, world, seed)
     whole = Train(world, seed, init, FULL, world.steps, world.objective)
     dense = yield whole
-    rounds = (Round(target=first, job=whole, end=dense),)
+    rounds = (Round(target=first, job=whole, end=dense, spent=whole.steps),)
     if dense.diverged:
         return rounds
     cuts = yield tuple(
@@ -33,7 +33,7 @@ def oneshot(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
     )
     ends = yield jobs
     return rounds + tuple(
-        Round(target=target, job=job, end=end, cut=cut)
+        Round(target=target, job=job, end=end, spent=whole.steps + job.steps, cut=cut)
         for target, job, end, cut in zip(later, jobs, ends, cuts, strict=True)
     )
 

@@ -164,9 +164,20 @@ class Train:
             metrics=final_metrics(training, leg) if at_end else {},
             exposure=f"{leg.exposure:032x}",
             diverged_at=leg.diverged_at,
-            checks={**leg.checks, "cut_stays_zero": _cut_is_zero(params, mask)},
+            checks={**leg.checks, "cut_stays_zero": self._cut_is_zero(params, mask)},
             kept={name: mask.kept(name, 0) for name in mask.names},
         )
+
+    def _cut_is_zero(self, params: Params, mask: Mask) -> bool | None:
+        """Self-check on what is handed on: cut weights are +0.0, bit for bit."""
+        if not mask.names or not self.parametrisation.cuts_to_zero:
+            return None
+        for name, kept in mask.items():
+            if not Selection(kept, params[name].dtype).cut_is_zero(params[name]):
+                raise CheckError(
+                    f"cut_stays_zero: cut weights of {name!r} are not +0.0 at the end."
+                )
+        return True
 
     def placeholder(self, pending: Any) -> Trained:
         slots = None if self.until == self.world.steps else pending("slots")
@@ -183,14 +194,6 @@ class Train:
             diverged_at=None,
             kept={},
         )
-
-
-def _cut_is_zero(params: Params, mask: Mask) -> bool | None:
-    """Self-check on what is handed on: cut weights are +0.0, bit for bit."""
-    for name, kept in mask.items():
-        if not Selection(kept, params[name].dtype).cut_is_zero(params[name]):
-            raise CheckError(f"cut_stays_zero: cut weights of {name!r} are not +0.0 at the end.")
-    return True if mask.names else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,13 +238,13 @@ class Prune:
             raise CheckError(f"count_exact: the mask cuts {beside}, which are not in scope.")
         if (sum(kept.values()) if isinstance(asked, int) else kept) != asked:
             raise CheckError(f"count_exact: asked for {asked}, the mask keeps {kept}.")
-        params = None if cut.params is None else cut.mask.apply(cut.params)
         return Pruned(
             mask=cut.mask,
-            params=params,
+            params=cut.params,
             kept=kept,
             checks={"mask_nested": True, "count_exact": True},
         )
 
     def placeholder(self, pending: Any) -> Pruned:
-        return Pruned(mask=pending("mask"), params=None, kept={}, checks={})
+        params = pending("params") if self.rule.moves_weights else None
+        return Pruned(mask=pending("mask"), params=params, kept={}, checks={})

@@ -27,13 +27,15 @@ from tombola.world.world import World
 class Round:
     """One turn: what was asked for, the training that answered, and its end.
 
-    cut: how the mask came to be, None for the whole network. draw: number of the draw, for controls
-    that are drawn more than once at a round.
+    spent: optimiser steps it took in all to find and train this, from the initial values on. cut:
+    how the mask came to be, None for the whole network. draw: number of the draw, for controls that
+    are drawn more than once at a round.
     """
 
     target: Target
     job: Train
     end: Trained
+    spent: int
     cut: Pruned | None = None
     draw: int = 0
 
@@ -63,7 +65,12 @@ class Recipe:
         return self.scope.select(world.layers)
 
     def targets(self, world: World) -> tuple[Target, ...]:
-        return self.schedule.targets(self.layers(world), world.judged_density)
+        """What each round keeps. Where the world ranks all tensors together, in all: how that is
+        shared out among tensors is then for the rule."""
+        targets = self.schedule.targets(self.layers(world), world.judged_density)
+        if world.ranks_together:
+            return tuple(replace(target, counts=None) for target in targets)
+        return targets
 
     def up_to(self, round_number: int) -> "Recipe":
         """The same recipe, ending after a round; every job it asks for is one of the whole's."""
@@ -123,10 +130,11 @@ def iterate(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
     """Train, cut, rewind; once for each target of the schedule."""
     layers, objective = recipe.layers(world), world.objective
     given: dict[str, Handle[Params]] = {}
+    parametrisation: Parametrisation = Identity()
     init, early = yield from opening(recipe, world, seed)
     mask: Handle[Mask] = FULL
     cut: Pruned | None = None
-    begin, rounds = init, list[Round]()
+    begin, rounds, spent = init, list[Round](), 0
     for target in recipe.targets(world):
         if target.round:
             end = rounds[-1].end
@@ -136,9 +144,11 @@ def iterate(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
             mask, begin = cut.mask, recipe.rewind.point(early, end.point, cut.params)
             objective = recipe.retraining(world)
             given = dict.fromkeys(sorted(objective.given), rounds[0].end.params)
-        job = Train(world, seed, begin, mask, world.steps, objective, given)
+            parametrisation = recipe.parametrisation
+        job = Train(world, seed, begin, mask, world.steps, objective, given, parametrisation)
         end = yield job
-        rounds.append(Round(target=target, job=job, end=end, cut=cut))
+        spent += job.steps
+        rounds.append(Round(target=target, job=job, end=end, spent=spent, cut=cut))
         if end.diverged:
             break
     return tuple(rounds)
@@ -167,6 +177,6 @@ def grow(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
     )
     ends = yield jobs
     return tuple(
-        Round(target=target, job=job, end=end, cut=cut)
+        Round(target=target, job=job, end=end, spent=job.steps, cut=cut)
         for target, job, end, cut in zip(targets, jobs, ends, cuts, strict=True)
     )

@@ -7,7 +7,8 @@ from tombola.world.data.digits import digits as digits_data
 from tombola.world.data.mnist import mnist as mnist_data
 from tombola.world.models import LeNet
 from tombola.world.optimiser import Adam
-from tombola.world.world import Scaled, World
+from tombola.world.prepare import Scaled
+from tombola.world.world import World
 
 RATES_LENET = {"linear": 0.8, "output": 0.9}
 

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,42 +23,10 @@ from tombola.world.layers import prunable_layers
 from tombola.world.numerics import Numerics
 from tombola.world.objective import CrossEntropy, Objective
 from tombola.world.optimiser import Optimiser
+from tombola.world.prepare import AsIs, Prepare
 
 # 2019: a fifth of the survivors goes each round, a tenth in the output layer, which is small.
 RATES_2019 = {"linear": 0.8, "conv": 0.8, "attention": 0.8, "output": 0.9}
-
-
-class Prepare(Protocol):
-    """What happens to a batch on its way to the network: a frozen dataclass and a call.
-
-    `generator` is keyed by (seed, step) in training and None in evaluation, where nothing random
-    may happen.
-    """
-
-    def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class AsIs:
-    """Inputs go in as they are."""
-
-    def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch:
-        return batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scaled:
-    """Bytes to float32: (input - mean) / scale. Keeps a set of images in memory at a quarter."""
-
-    mean: float = 0.0
-    scale: float = 255.0
-
-    def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch:
-        def scaled(tensor: Tensor) -> Tensor:
-            return tensor.to(torch.float32, copy=True).sub_(self.mean).div_(self.scale)
-
-        inputs = nested(scaled, batch.inputs)
-        return Batch(inputs, batch.targets, batch.index)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,7 +39,11 @@ class World:
         without `validation`, a tenth of `train` is held out, the same for every seed.
     steps: length of one training, in optimiser steps. batch_size: examples per step.
     evaluate_every: steps between evaluations on the validation split (default: steps / 100).
-    rates: fraction of survivors a round keeps, by kind of layer; those left out .8 (output .9).
+    rates: fraction of survivors a round keeps, by kind of layer; those left out .8 (output .9). One
+        number instead: all tensors are ranked together (2019: deep networks).
+    unpruned: names or shell patterns of tensors that are never cut, nor counted in a density.
+    thin: for the control of that name; a function that takes a factor in (0, 1] and returns the
+        network with all its widths multiplied by it.
     judged_density, margin: at which density a verdict is given, and how far below dense a ticket
         may be to match it, as a fraction; both are declared before training.
     name: what reports call it. Not part of its identity; nor are margin and judged density.
@@ -98,7 +71,9 @@ class World:
     objective: Objective = field(default_factory=CrossEntropy)
     prepare: Prepare = field(default_factory=AsIs)
     evaluate_every: int | None = None
-    rates: Mapping[str, float] = field(default_factory=dict)
+    rates: Mapping[str, float] | float = field(default_factory=dict)
+    unpruned: tuple[str, ...] = ()
+    thin: Callable[[float], nn.Module] | None = None
     judged_density: float = 0.1
     margin: float = 0.01
     numerics: Numerics = field(default_factory=Numerics)
@@ -113,8 +88,6 @@ class World:
             splits["validation"] = as_split(self.validation, "validation")
         for split_name, split in splits.items():
             object.__setattr__(self, split_name, split)
-        rates = {**RATES_2019, **self.rates}
-        object.__setattr__(self, "rates", rates)
         if self.evaluate_every is None:
             object.__setattr__(self, "evaluate_every", max(1, self.steps // 100))
         steps_per_epoch(len(self.train), self.batch_size)
@@ -162,7 +135,29 @@ class World:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The tensors that may be pruned, in the order of the network's modules."""
-        return prunable_layers(self.new_network(0), self.rates)
+        found = prunable_layers(self.new_network(0), self.rate_of)
+        chosen = tuple(
+            layer for layer in found if not any(fnmatchcase(layer.name, p) for p in self.unpruned)
+        )
+        for pattern in self.unpruned:
+            if not any(fnmatchcase(layer.name, pattern) for layer in found):
+                raise WorldError(
+                    f"World(unpruned={pattern!r}) matches no prunable tensor; there are "
+                    f"{[layer.name for layer in found]}."
+                )
+        return chosen
+
+    @property
+    def ranks_together(self) -> bool:
+        """Whether all tensors are ranked together, rather than each by itself."""
+        return not isinstance(self.rates, Mapping)
+
+    @property
+    def rate_of(self) -> dict[str, float]:
+        """Fraction of survivors a round keeps, for every kind of layer."""
+        if isinstance(self.rates, Mapping):
+            return {**RATES_2019, **self.rates}
+        return dict.fromkeys(RATES_2019, self.rates)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -212,13 +207,14 @@ class World:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise WorldError(f"World({what}={value!r}): want a whole number, 1 or more.")
-        for what, value in {"judged_density": self.judged_density, **self.rates}.items():
+        rates = self.rates if isinstance(self.rates, Mapping) else {"rates": self.rates}
+        for what, value in {"judged_density": self.judged_density, **rates}.items():
             if not (isinstance(value, (int, float)) and 0.0 < value <= 1.0):
                 raise WorldError(
                     f"World: {what}={value!r}; want a fraction kept, over 0, at most 1."
                 )
-        if not set(self.rates) <= set(RATES_2019):
-            raise WorldError(f"World(rates={dict(self.rates)}): kinds are {', '.join(RATES_2019)}.")
+        if not self.ranks_together and not set(rates) <= set(RATES_2019):
+            raise WorldError(f"World(rates={dict(rates)}): kinds are {', '.join(RATES_2019)}.")
         if self.objective.given:
             raise WorldError(
                 f"World(objective={type(self.objective).__name__}): it needs "
@@ -253,7 +249,7 @@ class World:
         if not self.layers:
             raise WorldError(
                 f"{type(network).__name__} has no trainable linear, convolution or attention "
-                "layer; there is nothing to prune."
+                "layer outside `unpruned`; there is nothing to prune."
             )
         for name, split in splits.items():
             wrong = self.objective.check_targets(split.targets, self._first_outputs(network, name))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +41,9 @@ class EdgePopup:
     Differs: their networks have no biases and no affine normalisation; here those stay frozen at
     their initial values (zero and one in this package's models).
     """
+
+    finds_mask: ClassVar[bool] = True
+    cuts_to_zero: ClassVar[bool] = True
 
     weights: Weights = Weights.SIGNED_CONSTANT
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -16,7 +16,13 @@ class Parametrisation(Protocol):
 
     *Coordinates* are all tensors a training holds: those of the network under their own names,
     and others (scores, coefficients) under new ones.
+
+    finds_mask: whether training it finds the mask, so that the one it was given says counts alone.
+    cuts_to_zero: whether cut weights of the finished network are +0.0.
     """
+
+    finds_mask: ClassVar[bool]
+    cuts_to_zero: ClassVar[bool]
 
     def refuses(self, setting: Setting) -> str | None:
         """Why this parametrisation cannot serve here, or None. Asked before anything is trained."""
@@ -39,13 +45,16 @@ class Parametrisation(Protocol):
         ...
 
     def settle(self, coords: Params, mask: Mask) -> tuple[Params, Mask]:
-        """The finished network: its tensors, cut weights +0.0, and the mask that was found."""
+        """The finished network: its tensors, and the mask that was found."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
     """Weights are trained as they are; the mask stays as it was given."""
+
+    finds_mask: ClassVar[bool] = False
+    cuts_to_zero: ClassVar[bool] = True
 
     def refuses(self, setting: Setting) -> str | None:
         return None
