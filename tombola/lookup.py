@@ -38,8 +38,8 @@ def find_recipe(text: str) -> "Recipe":
 
 
 def find_world(text: str, data: Path | None = None) -> "World":
-    """A world by its name in the catalogue, or as `module:NAME`; a function that makes one is
-    called, with `data` if it takes that argument.
+    """A world by its name in the catalogue, as `NETWORK@IMAGES`, or as `module:NAME`; a function
+    that makes one is called, with `data` if it takes that argument.
 
     Raises:
         CallError: no such name, module or object, or it is something else.
@@ -50,8 +50,23 @@ def find_world(text: str, data: Path | None = None) -> "World":
 
     if text in WORLDS:
         return WORLDS[text](data)
+    if "@" in text:
+        return _on_images(text, data)
     world: World = _given("world", text, WORLDS, lambda w: isinstance(w, World), data=data)
     return world
+
+
+def _on_images(text: str, data: Path | None) -> "World":
+    """A network of the 2019 paper on a set of images: `conv2@flowers`, `lenet@./photos`."""
+    from tombola.world.data.images import images
+    from tombola.world.networks import NETWORKS
+
+    name, _, of = text.partition("@")
+    if name not in NETWORKS:
+        raise no_such("network", name, NETWORKS, f"; want one of them before the @ of {text}")
+    if not of:
+        raise CallError(f"world {text!r}: want a set of images after the @, by name or path.")
+    return NETWORKS[name](images(of, data), text)
 
 
 def find_rule(text: str) -> "Rule":
@@ -67,20 +82,21 @@ def find_rule(text: str) -> "Rule":
 def find_arms(texts: Sequence[str], draws: int) -> "list[str | Control | Recipe]":
     """Controls and recipes to compare with, by name or as `module:NAME`.
 
-    draws: how often `reinit` is drawn for each seed.
+    draws: how often `reinit` is drawn for each seed, and `reinit-longer`.
     """
     from tombola.lab.verdict import TICKET
     from tombola.recipes.catalogue import RECIPES
-    from tombola.recipes.controls import CONTROLS, Reinit
+    from tombola.recipes.controls import CONTROLS, Longer, Reinit
 
     if draws < 1:
         raise CallError(f"--draws {draws}: want how often a seed draws reinit, 1 or more.")
-    if draws > 1 and Reinit.name not in texts:
+    drawn = {arm.name: arm for arm in (Reinit(draws=draws), Longer(of=Reinit(draws=draws)))}
+    if draws > 1 and not set(texts) & set(drawn):
         raise CallError(f"--draws {draws} is about the arm reinit, which is not among --arms.")
     found: list[str | Control | Recipe] = []
     for text in texts:
-        if text == Reinit.name:
-            found.append(Reinit(draws=draws))
+        if text in drawn:
+            found.append(drawn[text])
         elif text == TICKET or text in CONTROLS:
             found.append(text)
         elif text in RECIPES:
@@ -103,7 +119,7 @@ def catalogue(kind: str) -> dict[str, str]:
     if kind == "worlds":
         from tombola.world.catalogue import WORLDS
 
-        return {name: (inspect.getdoc(make) or "").split("\n")[0] for name, make in WORLDS.items()}
+        return {name: make.summary for name, make in WORLDS.items()}
     if kind == "rules":
         from tombola.lab.verdict import RULES
 
@@ -125,7 +141,8 @@ def no_such(kind: str, text: str, known: Iterable[str], more: str = "") -> CallE
 def _is_an_arm(found: Any) -> bool:
     from tombola.recipes.recipe import Recipe
 
-    control = all(hasattr(found, part) for part in ("name", "claims", "beside", "loop"))
+    parts = ("name", "summary", "claims", "sets", "beside", "trainings", "amiss")
+    control = all(hasattr(found, part) for part in parts)
     return isinstance(found, Recipe) or (control and not isinstance(found, type))
 
 

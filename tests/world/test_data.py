@@ -15,8 +15,9 @@ from tombola.errors import WorldError
 from tombola.world.batch import Batch, leaves, nested
 from tombola.world.data.digits import digits
 from tombola.world.data.folder import data_folder, find_file
+from tombola.world.data.given import as_split
 from tombola.world.data.mnist import mnist, read_idx
-from tombola.world.data.split import Split, as_split
+from tombola.world.data.split import Split
 from tombola.world.prepare import AsIs, Scaled
 
 X, Y = torch.arange(24.0).reshape(8, 3), torch.arange(8) % 3

@@ -33,7 +33,10 @@ RecipeName = Annotated[
 ]
 StudyName = Annotated[str, Parameter(help="The first digits of a study, or latest.")]
 JobsOption = Annotated[int | None, Parameter(help="Processes at once. Default: one for each core.")]
-WORLD_HELP = "A world of the catalogue (tombola ls worlds), or yours as package.module:NAME."
+WORLD_HELP = (
+    "A world of the catalogue (tombola ls worlds); NETWORK@IMAGES, as conv2@flowers or "
+    "lenet@./photos, for images of yours (tombola data list); or yours as package.module:NAME."
+)
 
 
 @Parameter(name="*")
@@ -49,7 +52,7 @@ class Asked:
     arms: Annotated[
         str,
         Parameter(
-            help="What to train and compare: controls, and other recipes (tombola ls arms).",
+            help="What to train and compare: controls (tombola ls arms), and other recipes.",
             show_default=True,
         ),
     ] = "dense,ticket,reinit,shuffle"
@@ -144,12 +147,13 @@ def store_to_read(given: Path | None) -> "Store":
     from tombola.lab.store import Store
 
     folder = store_folder(given)
+    found = Store(folder, create=False)
     if not folder.exists():
         raise StoreError(
             f"there is no store {folder}. `tombola find` makes one; name another with "
             "--store or $TOMBOLA_STORE."
         )
-    return Store(folder, create=False)
+    return found
 
 
 def question_and_plan(

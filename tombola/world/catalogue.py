@@ -1,11 +1,15 @@
 """The worlds one can name on the command line, and what each is."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from tombola.world.data.cifar10 import cifar10 as cifar10_data
 from tombola.world.data.digits import digits as digits_data
 from tombola.world.data.mnist import mnist as mnist_data
 from tombola.world.models import LeNet
+from tombola.world.networks import NETWORKS, lenet
 from tombola.world.optimiser import Adam
 from tombola.world.prepare import Scaled
 from tombola.world.world import World
@@ -18,9 +22,9 @@ def lenet_digits() -> LeNet:
     return LeNet(64, 300, 100, 10)
 
 
-def small_digits() -> LeNet:
-    """64-20-10, small enough for an exact inverse Hessian."""
-    return LeNet(64, 20, 10)
+def small_digits(factor: float = 1.0) -> LeNet:
+    """64-20-10, small enough for an exact inverse Hessian; the hidden layer times a factor."""
+    return LeNet(64, max(1, round(factor * 20)), 10)
 
 
 def lenet_mnist() -> LeNet:
@@ -34,6 +38,7 @@ def digits(data: Path | None = None) -> World:
     return World(
         name="digits",
         model=lenet_digits,
+        thin=partial(lenet, (1, 8, 8), 10),
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],
@@ -54,7 +59,9 @@ def digits_short(data: Path | None = None) -> World:
 
 def digits_small(data: Path | None = None) -> World:
     """A 64-20-10 network on the same scans (1,480 weights), for exact second-order methods."""
-    return replace(digits(), name="digits-small", model=small_digits, judged_density=0.5)
+    return replace(
+        digits(), name="digits-small", model=small_digits, thin=small_digits, judged_density=0.5
+    )
 
 
 def mnist_lenet(data: Path | None = None) -> World:
@@ -63,6 +70,7 @@ def mnist_lenet(data: Path | None = None) -> World:
     return World(
         name="mnist-lenet",
         model=lenet_mnist,
+        thin=partial(lenet, (1, 28, 28), 10),
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],
@@ -82,10 +90,42 @@ def mnist_lenet_short(data: Path | None = None) -> World:
     return replace(mnist_lenet(data), name="mnist-lenet-short", steps=2_000)
 
 
-WORLDS = {
-    "digits": digits,
-    "digits-short": digits_short,
-    "digits-small": digits_small,
-    "mnist-lenet": mnist_lenet,
-    "mnist-lenet-short": mnist_lenet_short,
-}
+@dataclass(frozen=True)
+class Entry:
+    """A world of the catalogue: what it is, in a line, and the function that makes it."""
+
+    summary: str
+    make: Callable[[Path | None], World]
+
+    def __call__(self, data: Path | None = None) -> World:
+        """The world; data: folder of data sets, else $TOMBOLA_DATA or the user's cache folder."""
+        return self.make(data)
+
+
+def on_cifar10(network: str, data: Path | None = None) -> World:
+    """A network of the 2019 paper on CIFAR-10, at full length."""
+    return NETWORKS[network](cifar10_data(data), f"cifar10-{network}")
+
+
+def on_cifar10_short(network: str, data: Path | None = None) -> World:
+    """The same with few steps on few examples."""
+    return NETWORKS[network].shortened(cifar10_data(data), f"cifar10-{network}-short")
+
+
+def _entries() -> dict[str, Entry]:
+    found = {}
+    for make in (digits, digits_short, digits_small, mnist_lenet, mnist_lenet_short):
+        summary = (make.__doc__ or "").splitlines()[0]
+        found[make.__name__.replace("_", "-")] = Entry(summary, make)
+    for name, network in NETWORKS.items():
+        if name != "lenet":
+            full, short = f"cifar10-{name}", f"cifar10-{name}-short"
+            found[full] = Entry(f"{network.summary}.", partial(on_cifar10, name))
+            found[short] = Entry(
+                f"`{full}` with {network.short} steps on 2,000 images.",
+                partial(on_cifar10_short, name),
+            )
+    return found
+
+
+WORLDS = _entries()

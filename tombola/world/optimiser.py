@@ -89,6 +89,26 @@ class WarmUp:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stretched:
+    """Another schedule made `times` times as long: drops and warm-up keep their relative places.
+
+    >>> slow = Stretched(of=Drops(at=(2, 4)), times=3)
+    >>> [slow.factor(step, 30) for step in (5, 6, 11)] == [1.0, 0.1, 0.1]
+    True
+    """
+
+    of: Rate
+    times: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.times < math.inf:
+            raise WorldError(f"Stretched(times={self.times}): want a number over 0.")
+
+    def factor(self, step: int, until: int) -> float:
+        return self.of.factor(int(step / self.times), round(until / self.times))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Adam:
     """Kingma & Ba 2015; torch's fused kernel, twice as fast on CPU, with its own rounding."""
 

@@ -82,7 +82,7 @@ class Standardised:
 
 @dataclass(frozen=True, kw_only=True)
 class FlipAndCrop:
-    """In training: mirror each image with chance one half, then shift it by up to `padding` pixels.
+    """In training: shift each image by up to `padding` pixels, mirror it with chance one half.
 
     Images (n, channels, height, width) keep their size: each is cut, at a place drawn uniformly,
     from itself with `padding` zeros on every side. The draws of an image depend on the generator

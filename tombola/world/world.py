@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from tombola.errors import RecipeError, WorldError
+from tombola.pieces.kind import not_a
 from tombola.values.digest import canonical, code_identity, digest
 from tombola.values.layer import Layer
 from tombola.values.params import Params, params_of
 from tombola.values.rng import borrowed_generators, derive, reseed, stream
 from tombola.values.steps import steps_per_epoch
 from tombola.world.batch import Batch, nested
-from tombola.world.data.split import Split, as_split
+from tombola.world.data.given import as_split
+from tombola.world.data.split import Split
 from tombola.world.layers import prunable_layers
 from tombola.world.numerics import Numerics
 from tombola.world.objective import CrossEntropy, Objective
@@ -35,8 +37,10 @@ class World:
 
     model: a class or function without arguments that returns a new network; its forward is called
         with the inputs as one argument (a tuple stays a tuple).
-    train, test, validation: pairs (inputs, targets) of tensors, or torch Datasets of such pairs;
-        without `validation`, a tenth of `train` is held out, the same for every seed.
+    train, test, validation: pairs (inputs, targets) of tensors, torch Datasets of such pairs,
+        splits of a Hugging Face data set, or of `tombola.images`; read once into memory. Data that
+        differs each time it is read is wrapped in `tombola.Identified`. Without `validation`, a
+        tenth of `train` is held out, the same for every seed.
     steps: length of one training, in optimiser steps. batch_size: examples per step.
     evaluate_every: steps between evaluations on the validation split (default: steps / 100).
     rates: fraction of survivors a round keeps, by kind of layer; those left out .8 (output .9). One
@@ -201,6 +205,7 @@ class World:
                 f"model is a {type(self.model).__name__}; want the class or a function that makes "
                 "a new network (one for each seed), for example model=lambda: MyNet(10)."
             )
+        self._check_kinds()
         for what in ("steps", "batch_size", "evaluate_every"):
             value = getattr(self, what)
             if value is None and what == "evaluate_every":
@@ -229,6 +234,25 @@ class World:
             )
         if not (isinstance(self.margin, (int, float)) and 0.0 <= self.margin < math.inf):
             raise WorldError(f"World(margin={self.margin!r}): want a number, 0 or more.")
+
+    def _check_kinds(self) -> None:
+        kinds = {"optimiser": Optimiser, "objective": Objective, "prepare": Prepare}
+        for what, kind in kinds.items():
+            wrong = not_a(kind, getattr(self, what))
+            if wrong:
+                raise WorldError(f"World({what}=...): {wrong}.")
+        if not isinstance(self.numerics, Numerics):
+            raise WorldError(f"World(numerics={self.numerics!r:.60}): want a tombola.Numerics.")
+        if not isinstance(self.name, str):
+            raise WorldError(f"World(name={self.name!r:.60}): want a text.")
+        patterns = self.unpruned
+        if not isinstance(patterns, tuple) or not all(isinstance(p, str) for p in patterns):
+            raise WorldError(
+                f"World(unpruned={patterns!r:.60}): want a tuple of names or patterns, such as "
+                '("head.*",).'
+            )
+        if self.thin is not None and not callable(self.thin):
+            raise WorldError(f"World(thin={self.thin!r:.60}): want a function of a factor.")
 
     def _check_network(self, splits: Mapping[str, Split]) -> None:
         network, again = self.new_network(0), self.new_network(0)

@@ -1,7 +1,8 @@
-"""MNIST from its four IDX files, as published by LeCun, Cortes and Burges."""
+"""MNIST from its four IDX files, as published by LeCun, Cortes and Burges, or from parquet."""
 
 import gzip
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,16 @@ import torch
 from torch import Tensor
 
 from tombola.errors import WorldError
-from tombola.values.rng import stream
 from tombola.world.data.folder import data_folder, find_file
-from tombola.world.data.split import Split, as_split
+from tombola.world.data.given import as_split
+from tombola.world.data.parquet import published
+from tombola.world.data.split import Split
 
+CLASSES = tuple("0123456789")
+STEMS = {"train": "train", "test": "t10k"}
 ADVICE = (
-    "Put the four files of MNIST (train-images-idx3-ubyte.gz and so on) into that folder, or name "
-    "another with --data or $TOMBOLA_DATA."
+    "Fetch it with `tombola data fetch mnist`; or put its four files (train-images-idx3-ubyte.gz "
+    "and so on) into that folder, or name another with --data or $TOMBOLA_DATA."
 )
 
 
@@ -23,22 +27,62 @@ def mnist(folder: Path | None = None, validation: int = 5_000) -> dict[str, Spli
     """train 55,000, validation 5,000 by a fixed permutation, test 10,000. uint8 (n, 784), 0 to 255.
 
     Raises:
-        WorldError: a file is missing, cut short, or not IDX.
+        WorldError: a file is missing, cut short, or none of MNIST's.
     """
-    root = data_folder(folder) / "mnist"
-    inputs = {s: _read(root, f"{s}-images-idx3-ubyte", 3).flatten(1) for s in ("train", "t10k")}
-    targets = {s: _read(root, f"{s}-labels-idx1-ubyte", 1).long() for s in ("train", "t10k")}
-    everything, test = (as_split((inputs[s], targets[s]), f"MNIST {s}") for s in ("train", "t10k"))
-    order = torch.randperm(len(everything), generator=stream(0, "mnist", "split"))
     return {
-        "train": everything.part(order[validation:]),
-        "validation": everything.part(order[:validation]),
-        "test": test,
+        name: replace(split, inputs=split.inputs.flatten(1))
+        for name, split in mnist_images(folder, validation).items()
     }
 
 
-def _read(root: Path, name: str, dimensions: int) -> Tensor:
-    path = find_file(root, (f"{name}.gz", name), "MNIST", ADVICE)
+def mnist_images(folder: Path | None = None, validation: int = 5_000) -> dict[str, Split]:
+    """The same examples as images, uint8 (n, 1, 28, 28).
+
+    Read from `<data>/mnist`: the IDX files, packed or not; where there is none, parquet files.
+    """
+    root = data_folder(folder) / "mnist"
+    splits = {} if has_idx(root) else published(root, "MNIST", (1, 28, 28), CLASSES)
+    splits = splits or idx_set(root, "MNIST", CLASSES)
+    train, held = splits["train"].divided(validation, "mnist", "split")
+    return {"train": train, "validation": held, "test": splits["test"]}
+
+
+def has_idx(root: Path) -> bool:
+    """Whether a folder has one of the four files, packed or not."""
+    return any((root / name).is_file() for stem in STEMS.values() for name in _images(stem))
+
+
+def idx_set(root: Path, what: str, classes: tuple[str, ...] = ()) -> dict[str, Split]:
+    """train and test from the four IDX files of MNIST, or of a set published like it.
+
+    Raises:
+        WorldError: a file is missing, cut short, or not IDX, or has labels over those of `classes`.
+    """
+    splits = {}
+    for name, stem in STEMS.items():
+        images, labels = _read(root, _images(stem), 3, what), _read(root, _labels(stem), 1, what)
+        split = as_split((images[:, None], labels.long()), f"{what} {stem}")
+        wrong = split.targets >= (len(classes) or 256)
+        if bool(wrong.any()):
+            place = int(wrong.nonzero()[0])
+            raise WorldError(
+                f"{root}: image {place} of {stem} has label {int(split.targets[place])}; want 0 to "
+                f"{len(classes) - 1}. Fetch it again."
+            )
+        splits[name] = replace(split, classes=classes)
+    return splits
+
+
+def _images(stem: str) -> tuple[str, str]:
+    return f"{stem}-images-idx3-ubyte.gz", f"{stem}-images-idx3-ubyte"
+
+
+def _labels(stem: str) -> tuple[str, str]:
+    return f"{stem}-labels-idx1-ubyte.gz", f"{stem}-labels-idx1-ubyte"
+
+
+def _read(root: Path, names: tuple[str, str], dimensions: int, what: str) -> Tensor:
+    path = find_file(root, names, what, ADVICE)
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
