@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import tombola.pieces.action as actions
 import tombola.pieces.allocation as allocations
 import tombola.pieces.dynamics as dynamics
 import tombola.pieces.parametrisation as parametrisations
@@ -17,21 +18,76 @@ import tombola.pieces.schedule as schedules
 import tombola.pieces.score as scores
 import tombola.recipes as recipes
 from tombola.errors import CheckError
-from tombola.pieces.allocation import ERK, Allocation, Global, Uniform
+from tombola.lookup import find_recipe
+from tombola.pieces.action import (
+    Action,
+    Constant,
+    KeepSign,
+    Noise,
+    Reinit,
+    Resample,
+    Rescaled,
+    Reshuffle,
+    Rewound,
+    Site,
+    ZeroShrunk,
+)
+from tombola.pieces.allocation import ERK, Allocation, ByRate, Global, Uniform
 from tombola.pieces.dynamics import Dynamics, Moment, Move, RigL, Static
-from tombola.pieces.parametrisation import EdgePopup, Identity, Parametrisation
+from tombola.pieces.parametrisation import EdgePopup, Frozen, Identity, Parametrisation
 from tombola.pieces.parametrisation.edge_popup import Weights
+from tombola.pieces.restarting import Restarting
 from tombola.pieces.rewind import Stay, ToStep
 from tombola.pieces.rule import ByScore, Cut, Rule
-from tombola.pieces.schedule import DENSE, Densities, LayerRates, Schedule, Target, UpTo
+from tombola.pieces.schedule import (
+    DENSE,
+    Cubic,
+    Densities,
+    Geometric,
+    LayerRates,
+    Linear,
+    Schedule,
+    Target,
+    UpTo,
+)
 from tombola.pieces.scope import Scope
-from tombola.pieces.score import Magnitude, Probe, Random, Saliency, Score, Snapshot
+from tombola.pieces.score import (
+    LAMP,
+    Both,
+    BySign,
+    Gradient,
+    Magnitude,
+    MagnitudeIncrease,
+    Movement,
+    Probe,
+    Random,
+    Reversed,
+    Saliency,
+    Score,
+    Sign,
+    Snapshot,
+    When,
+)
 from tombola.pieces.setting import Setting
 from tombola.pieces.surgeon import OptimalBrainSurgeon
-from tombola.recipes import EDGE_POPUP, IMP, IMP_REWIND, KD_TICKET, OBS, ONESHOT, RIGL, SNIP, Recipe
+from tombola.recipes import (
+    EDGE_POPUP,
+    FREEZE_GROWN,
+    IMP,
+    IMP_CONTINUED,
+    IMP_REWIND,
+    KD_TICKET,
+    OBS,
+    ONESHOT,
+    RIGL,
+    SNIP,
+    Recipe,
+)
+from tombola.recipes.catalogue import ZHOU_2019
 from tombola.recipes.job import Loop, NoDesk
 from tombola.recipes.jobs import Init, Prune
 from tombola.testing import (
+    check_action,
     check_allocation,
     check_dynamics,
     check_parametrisation,
@@ -53,31 +109,67 @@ SCORES: list[Score] = [
     Random(),
     Saliency(),
     Saliency(batches=3, batch_size=7),
+    LAMP(),
+    LAMP(of=Saliency(batch_size=30)),
+    Magnitude(when=When.START),
+    Gradient(when=When.START),
+    MagnitudeIncrease(),
+    Movement(),
+    Reversed(of=Magnitude()),
+    Both(first=Magnitude(when=When.START), second=Magnitude()),
+    BySign(of=MagnitudeIncrease()),
+    BySign(of=Saliency(), sign=Sign.DIFFERENT),
 ]
-ALLOCATIONS: list[Allocation] = [Global(), Uniform(), ERK()]
+ALLOCATIONS: list[Allocation] = [Global(), Uniform(), ERK(), ByRate()]
 SCHEDULES: list[Schedule] = [
     LayerRates(),
     LayerRates(rounds=1),
     LayerRates(rounds=30),
+    Geometric(),
+    Geometric(keep=0.5, rounds=9),
+    Linear(cut=0.01),
+    Linear(rounds=9),
+    Cubic(rounds=1),
+    Cubic(rounds=7, final=0.01),
     Densities(),
     Densities(values=(0.5, 0.5, 0.01)),
     UpTo(of=LayerRates(), round=3),
     UpTo(of=Densities(), round=0),
 ]
+ACTIONS: list[Action] = [
+    Rewound(),
+    Reinit(),
+    Reshuffle(),
+    Resample(),
+    Constant(),
+    Noise(),
+    ZeroShrunk(),
+    KeepSign(of=Reshuffle()),
+    Rescaled(of=KeepSign(of=Constant()), power=0.5),
+]
 FEW = OptimalBrainSurgeon(examples=5)
+BY_RATE = ByScore(score=Magnitude(), allocation=ByRate())
 RULES: list[Rule] = [
     *(ByScore(score=score, allocation=one) for score in SCORES for one in ALLOCATIONS),
     FEW,
+    Restarting(rule=ByScore(score=Magnitude()), kept=KeepSign(of=Reinit())),
+    Restarting(rule=FEW, kept=ZeroShrunk()),
+]
+FREEZING: list[Rule] = [
+    Restarting(rule=ByScore(score=Magnitude()), frozen_at=Rewound()),
+    Restarting(rule=ByScore(score=Random()), kept=Noise(), frozen_at=ZeroShrunk()),
 ]
 PARAMETRISATIONS: list[Parametrisation] = [
     Identity(),
     EdgePopup(),
     EdgePopup(weights=Weights.AS_IS),
+    Frozen(),
 ]
 DYNAMICS: list[Dynamics] = [Static(), RigL(every=10), RigL(every=7, drop=0.9, until=1.0)]
 RECIPES: list[Recipe] = [
     IMP,
     IMP_REWIND,
+    IMP_CONTINUED,
     ONESHOT,
     SNIP,
     EDGE_POPUP,
@@ -86,12 +178,18 @@ RECIPES: list[Recipe] = [
     replace(RIGL, dynamics=RigL(every=10)),
     replace(IMP, name="imp, random", rule=ByScore(score=Random())),
     replace(IMP, name="imp, all together", schedule=Densities(values=(0.6, 0.3, 0.3, 0.1))),
+    replace(IMP, name="imp, lamp", rule=ByScore(score=LAMP()), schedule=Geometric(keep=0.6)),
+    replace(IMP, name="imp, linear", rule=BY_RATE, schedule=Linear(cut=0.3, rounds=3)),
+    replace(IMP_CONTINUED, name="imp-continued, cubic", schedule=Cubic(rounds=3)),
     replace(IMP, name="imp, without the output", scope=Scope(exclude=("layers.2.*",))),
     replace(IMP, name="imp, fine-tuned", rewind=Stay(retrain=20)),
     replace(IMP, name="imp, to the end", rewind=ToStep(step=60)),
     replace(ONESHOT, name="one cut", schedule=Densities(values=(0.5, 0.2)), rewind=Stay()),
     replace(SNIP, name="snip, several", schedule=Densities(values=(0.5, 0.2, 0.05))),
     replace(IMP, name="dense alone", schedule=UpTo(of=Densities(), round=0)),
+    replace(SNIP, name="snip, frozen", parametrisation=Frozen()),
+    replace(ONESHOT, name="one cut, frozen", rewind=ToStep(step=20), parametrisation=Frozen()),
+    *(replace(find_recipe(name), schedule=LayerRates(rounds=2)) for name in ZHOU_2019),
 ]
 
 
@@ -150,6 +248,18 @@ def test_rules(rule: Rule) -> None:
         check_rule(rule, world, seed=1)
 
 
+@pytest.mark.parametrize("rule", FREEZING, ids=named)
+def test_rules_that_freeze(rule: Rule) -> None:
+    for world in worlds():
+        check_rule(rule, world, seed=1, cuts_to_zero=False)
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=named)
+def test_actions(action: Action) -> None:
+    for world in worlds():
+        check_action(action, world, seed=1)
+
+
 @pytest.mark.parametrize("parametrisation", PARAMETRISATIONS, ids=named)
 def test_parametrisations(parametrisation: Parametrisation) -> None:
     for world in worlds():
@@ -167,7 +277,7 @@ def test_recipes(recipe: Recipe) -> None:
     check_recipe(recipe)
 
 
-@pytest.mark.parametrize("recipe", [IMP, ONESHOT, SNIP], ids=named)
+@pytest.mark.parametrize("recipe", [IMP, ONESHOT, SNIP, FREEZE_GROWN], ids=named)
 def test_recipes_on_networks_with_running_statistics(recipe: Recipe) -> None:
     check_recipe(replace(recipe, schedule=Densities(values=(0.5, 0.2))), worlds()[1], seed=1)
 
@@ -175,13 +285,18 @@ def test_recipes_on_networks_with_running_statistics(recipe: Recipe) -> None:
 @pytest.mark.parametrize(
     ("module", "table", "left_out"),
     [
-        (scores, SCORES, {"Need", "Probe", "Score", "Snapshot"}),
+        (scores, SCORES, {"Need", "Probe", "Score", "Sign", "Snapshot", "When"}),
         (allocations, ALLOCATIONS, {"Allocation"}),
-        (schedules, SCHEDULES, {"Schedule", "Target"}),
+        (
+            schedules,
+            SCHEDULES,
+            {"DENSE", "Schedule", "Target", "at_or_below", "check_density", "round_half_up"},
+        ),
+        (actions, ACTIONS, {"Action", "Site"}),
         (parametrisations, PARAMETRISATIONS, {"Parametrisation"}),
         (dynamics, DYNAMICS, {"Dynamics", "Moment", "Move"}),
     ],
-    ids=["scores", "allocations", "schedules", "parametrisations", "dynamics"],
+    ids=["scores", "allocations", "schedules", "actions", "parametrisations", "dynamics"],
 )
 def test_no_piece_is_missing_from_the_tables(
     module: ModuleType, table: list[Any], left_out: set[str]
@@ -398,7 +513,41 @@ def test_a_run_stops_when_a_rule_breaks_its_promise(bend: Any, message: str | No
 
 
 @dataclass(frozen=True)
+class BentAction:
+    bend: Callable[[Site], Tensor]
+    needs = frozenset[Any]()
+
+    def __call__(self, at: Site) -> Tensor:
+        return self.bend(at)
+
+
+def tripled(at: Site) -> Tensor:
+    return at.start.mul_(3.0).clone()
+
+
+@pytest.mark.parametrize(
+    ("bend", "message"),
+    [
+        (lambda at: at.start, "gives the initial tensor itself"),
+        (lambda at: at.start.flatten(), "call gives tensors"),
+        (lambda at: at.start.double(), "call gives tensors"),
+        (lambda at: at.start / 0.0, "not finite"),
+        (lambda at: torch.rand(at.start.shape), "gives another result"),
+        (lambda at: at.start[at.kept].mean() + at.start, "not finite"),  # of nothing
+        (tripled, "writes into|another result"),
+    ],
+    ids=["itself", "flat", "dtype", "infinite", "random", "nothing kept", "writes"],
+)
+def test_a_bent_action_is_found(bend: Callable[[Site], Tensor], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_action(BentAction(bend))
+    check_action(BentAction(lambda at: -at.start))
+
+
+@dataclass(frozen=True)
 class BentParametrisation(Parametrisation):
+    cuts_to_zero: ClassVar[bool] = True
+
     what: str = ""
 
     def refuses(self, setting: Setting) -> str | None:
@@ -443,6 +592,18 @@ def test_a_bent_parametrisation_is_found(what: str, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_parametrisation(BentParametrisation(what))
     check_parametrisation(BentParametrisation())
+
+
+@dataclass(frozen=True)
+class Thawing(Frozen):
+    def settle(self, coords: Params, mask: Mask) -> tuple[Params, Mask]:
+        final, mask = super().settle(coords, mask)
+        return mask.apply(final), mask
+
+
+def test_a_parametrisation_that_forgets_what_it_froze_is_found() -> None:
+    with pytest.raises(AssertionError, match=r"changes cut weights of .*, which it is to freeze"):
+        check_parametrisation(Thawing())
 
 
 @dataclass(frozen=True)

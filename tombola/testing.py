@@ -5,19 +5,22 @@ Each raises an AssertionError that names the piece and what it broke; each takes
 
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from tombola.pieces.action import Action, Site
 from tombola.pieces.allocation import Allocation
 from tombola.pieces.dynamics import Dynamics, Moment
 from tombola.pieces.parametrisation import Parametrisation
 from tombola.pieces.rule import Rule
-from tombola.pieces.schedule import DENSE, Schedule, Target
+from tombola.pieces.schedule import DENSE, Schedule, Target, round_half_up
 from tombola.pieces.score import Need, Score, Snapshot
 from tombola.pieces.setting import Setting
+from tombola.recipes.controls import Control, control_loop, of_ticket, unclaimed
 from tombola.recipes.job import Loop, NoDesk, job_key
 from tombola.recipes.recipe import Recipe
 from tombola.train.loop import Training, train
@@ -39,9 +42,9 @@ SHAPES = ((8, 3, 3, 3), (20, 72), (3, 1), (4, 20))
 LAYERS = tuple(Layer(name=str(s), shape=s, kind="linear", rate=0.8) for s in SHAPES)
 
 
-def toy_net() -> LeNet:
-    """6-12-8-3, 192 weights."""
-    return LeNet(6, 12, 8, 3)
+def toy_net(factor: float = 1.0) -> LeNet:
+    """6-12-8-3, 192 weights; the two hidden layers times a factor."""
+    return LeNet(6, *(max(1, round(factor * width)) for width in (12, 8)), 3)
 
 
 def toy_world(**changes: Any) -> World:
@@ -58,6 +61,7 @@ def toy_world(**changes: Any) -> World:
     fields: dict[str, Any] = {name: (inputs[part], targets[part]) for name, part in parts.items()}
     fields |= {
         "model": toy_net,
+        "thin": toy_net,
         "steps": 60,
         "batch_size": 20,
         "optimiser": Adam(lr=1e-2),
@@ -88,8 +92,27 @@ def check_score(score: Score, world: World | None = None, seed: int = 0) -> None
     _claim(digest(again) == digest(found), score, "depends on the order of the tensors")
 
 
+def check_action(action: Action, world: World | None = None, seed: int = 0) -> None:
+    """A finite tensor like the initial one for each cut, drawn from the stream given.
+
+    >>> import tombola as tb; tb.testing.check_action(tb.actions.Reinit())
+    """
+    world = _world(action, world)
+    at = _snapshot(world, seed)
+    for layer in at.layers:
+        start, some = at.start[layer.name], at.mask.of(layer.name, layer.shape)
+        for kept in (some, torch.ones_like(some), torch.zeros_like(some)):
+            draw = partial(stream, seed, layer.name)
+            site = Site(start=start, end=at.end[layer.name], kept=kept, stream=draw)
+            values = _twice(action, action, site)
+            _fits(action, "call", {layer.name: values}, {layer.name: start})
+            _claim(bool(values.isfinite().all()), action, "gives values that are not finite")
+            _claim(values.data_ptr() != start.data_ptr(), action, "gives the initial tensor itself")
+
+
 def check_allocation(allocation: Allocation, layers: Layers = LAYERS) -> None:
-    """Whole numbers, no more than a tensor has, that add up to the density and fall with it.
+    """Whole numbers, no more than a tensor has, that add up to the density exactly, to the nearest
+    weight, and fall with it.
 
     >>> import tombola as tb; tb.testing.check_allocation(tb.ERK())
     """
@@ -102,8 +125,8 @@ def check_allocation(allocation: Allocation, layers: Layers = LAYERS) -> None:
         _claim(held, allocation, "depends on the order of the tensors")
         if not isinstance(asked, int):
             before = _counts(allocation, asked, before)
-        kept, off = (asked, 0.5) if isinstance(asked, int) else (sum(asked.values()), len(layers))
-        held = abs(kept - density * total) <= off
+        kept = asked if isinstance(asked, int) else sum(asked.values())
+        held = kept == round_half_up(density * total)
         _claim(held, allocation, f"keeps {kept} of {total} at density {density}")
 
 
@@ -130,13 +153,17 @@ def check_schedule(schedule: Schedule, layers: Layers = LAYERS, judged: float = 
             _claim(held, schedule, f"says density {target.density} and counts {before} of {total}")
 
 
-def check_rule(rule: Rule, world: World | None = None, seed: int = 0) -> None:
+def check_rule(
+    rule: Rule, world: World | None = None, seed: int = 0, *, cuts_to_zero: bool = True
+) -> None:
     """Cuts keep exactly what is asked, only of what is left, also when all weights are equal.
+
+    cuts_to_zero: whether it is for recipes whose cut weights are zero, rather than frozen.
 
     >>> import tombola as tb; tb.testing.check_rule(tb.ByScore(score=tb.Magnitude()))
     """
     world = _world(rule, world)
-    at, probe = _snapshot(world, seed, rule), NetworkProbe(world, seed)
+    at, probe = _snapshot(world, seed, rule, cuts_to_zero), NetworkProbe(world, seed)
     uneven = {layer.name: place * layer.count // 100 for place, layer in enumerate(at.layers)}
     targets = [Target(round=n, density=density) for n, density in enumerate(DENSITIES)]
     tied = at.end.replaced({layer.name: torch.full(layer.shape, 0.5) for layer in at.layers})
@@ -150,14 +177,14 @@ def check_rule(rule: Rule, world: World | None = None, seed: int = 0) -> None:
             _claim(held, rule, "keeps weights that were cut before, or cuts some out of scope")
             end = now.end if cut.params is None else cut.params
             _fits(rule, "cut", end, at.end)
-            now = replace(now, end=cut.mask.apply(end), mask=cut.mask)
+            now = replace(now, end=cut.mask.apply(end) if cuts_to_zero else end, mask=cut.mask)
 
 
 def check_parametrisation(
     parametrisation: Parametrisation, world: World | None = None, seed: int = 0
 ) -> None:
-    """Coordinates hold the network's tensors; the finished network has them alone, cut ones +0.0;
-    training repeats, resumes, and leaves its start alone.
+    """Coordinates hold the network's tensors; the finished network has them alone, cut ones +0.0
+    or as they started; training repeats, resumes, and leaves its start alone.
 
     >>> from tombola.pieces.parametrisation import Identity
     >>> check_parametrisation(Identity())
@@ -178,7 +205,10 @@ def check_parametrisation(
     _claim(passes, piece, "has effective tensors that pass no gradient on")
     final, mask = _twice(piece, piece.settle, coords, at.mask)
     _fits(piece, "settle", final, at.start)
-    _cut_is_zero(piece, final, mask)
+    if piece.cuts_to_zero:
+        _cut_is_zero(piece, final, mask)
+    else:
+        _cut_is_frozen(piece, final, mask, at.start)
     _trains(piece, at, world, seed, parametrisation=piece)
 
 
@@ -210,7 +240,7 @@ def check_dynamics(dynamics: Dynamics, world: World | None = None, seed: int = 0
 
 def check_recipe(recipe: Recipe, world: World | None = None, seed: int = 0) -> None:
     """Its loop, run twice in memory, asks for the same jobs, gets the same bytes, and keeps the
-    promises of every run: exact counts, nested masks, cuts at +0.0, starts left alone.
+    promises of every run: exact counts, nested masks, cuts at +0.0 or frozen, starts left alone.
 
     >>> import tombola as tb; tb.testing.check_recipe(tb.recipes.ONESHOT)
     """
@@ -233,9 +263,43 @@ def check_recipe(recipe: Recipe, world: World | None = None, seed: int = 0) -> N
         asked = recipe.rule.asks(layers, turn.target) if where else _kept(FULL, layers)
         held = asked in (kept, sum(kept.values()))
         _claim(held, piece, f"keeps {kept} in round {where}, was asked for {asked}")
-        _cut_is_zero(piece, turn.end.params.load(), turn.end.mask.load())
+        final, found = turn.end.params.load(), turn.end.mask.load()
+        if turn.job.parametrisation.cuts_to_zero:
+            _cut_is_zero(piece, final, found)
+        else:
+            _cut_is_frozen(piece, final, found, start)
         _claim(start.rehash() == start.digest, piece, "writes into the start of a training")
         before = mask
+
+
+def check_control(
+    control: Control, recipe: Recipe, world: World | None = None, seed: int = 0
+) -> None:
+    """Beside the recipe's last round, asked twice, it trains the same; and of what the ticket
+    trains it changes what it claims, and nothing else.
+
+    >>> from tombola.recipes import IMP, Shuffle
+    >>> check_control(Shuffle(), IMP.up_to(1))
+    """
+    piece, world = f"control {control.name!r}", world or toy_world()
+    recipe.check(world)
+    (turns, jobs), (again, same) = (
+        _drive(control_loop(control, recipe, world, seed)) for _ in range(2)
+    )
+    _claim(bool(turns), piece, "trains nothing")
+    _claim(jobs == same, piece, "asks for other jobs when it is run again")
+    _claim(digest(turns) == digest(again), piece, "gets other results when it is run again")
+    last = recipe.targets(world)[-1].round if control.beside else 0
+    rounds, _ = _drive(recipe.up_to(last).loop(recipe.up_to(last), world, seed))
+    for turn in turns:
+        where = turn.target.round
+        _claim(where == last, piece, f"stands at round {where}, want {last}")
+        checks = {**turn.end.checks, **(turn.cut.checks if turn.cut else {})}
+        _claim(False not in checks.values(), piece, f"has checks {checks}")
+        for ticket in rounds[-1:]:
+            beside = of_ticket(recipe, ticket, initial_params(world, seed))
+            wrong = unclaimed(control, beside, turn.job)
+            _claim(wrong is None, piece, f"is not what it claims: {wrong}")
 
 
 def _claim(held: bool, piece: object, what: str) -> None:
@@ -269,13 +333,15 @@ def _content(value: Any) -> Any:
     """All tensors of nested arguments, without the digests they are named by."""
     if isinstance(value, (Mapping, Mask)):
         return dict(value.items())
-    if isinstance(value, (tuple, Snapshot, Moment)):
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (tuple, Snapshot, Moment, Site)):
         parts = value if isinstance(value, tuple) else vars(value).values()
         return [_content(part) for part in parts]
     return None
 
 
-def _snapshot(world: World, seed: int, piece: Any = None) -> Snapshot:
+def _snapshot(world: World, seed: int, piece: Any = None, cuts_to_zero: bool = True) -> Snapshot:
     """A network that has moved away from its start, a third of each tensor cut at random."""
     if piece is not None:
         reason = piece.refuses(
@@ -285,6 +351,7 @@ def _snapshot(world: World, seed: int, piece: Any = None) -> Snapshot:
                 steps=world.steps,
                 examples=len(world.train),
                 objective=type(world.objective).__name__,
+                cuts_to_zero=cuts_to_zero,
             )
         )
         _claim(reason is None, piece, f"refuses this world, so check it on another: {reason}")
@@ -319,6 +386,14 @@ def _cut_is_zero(piece: object, tensors: Mapping[str, Tensor], mask: Mask) -> No
     for name, kept in mask.items():
         zero = Selection(kept, tensors[name].dtype).cut_is_zero(tensors[name].detach())
         _claim(zero, piece, f"leaves cut weights of {name!r} that are not +0.0")
+
+
+def _cut_is_frozen(
+    piece: object, tensors: Mapping[str, Tensor], mask: Mask, start: Mapping[str, Tensor]
+) -> None:
+    for name, kept in mask.items():
+        same = Selection(kept, tensors[name].dtype).cut_is_same(tensors[name], start[name])
+        _claim(same, piece, f"changes cut weights of {name!r}, which it is to freeze")
 
 
 def _trains(piece: object, at: Snapshot, world: World, seed: int, **pieces: Any) -> None:

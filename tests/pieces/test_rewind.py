@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tombola.errors import RecipeError
-from tombola.pieces.rewind import Rewind, Stay, ToStep
+from tombola.pieces.rewind import FromCut, Rewind, Stay, ToStep, Untrained
 from tombola.values.params import Params
 from tombola.values.point import Point
 
@@ -26,6 +26,10 @@ EARLY, END, CHANGED = Point(params(1), SLOTS, 100), Point(params(2), SLOTS, 2_00
         (Stay(), CHANGED, 3, 2_000),
         (Stay(retrain=500), CHANGED, 3, 1_500),
         (Stay(retrain=9_999), None, 2, 0),
+        (FromCut(), CHANGED, 3, 0),
+        (FromCut(), None, 1, 0),
+        (Untrained(), CHANGED, 3, 2_000),
+        (Untrained(), None, 1, 2_000),
     ],
 )
 def test_where_training_goes_on(

@@ -82,7 +82,7 @@ def test_magnitude_looks_at_the_end_and_random_at_the_stream() -> None:
     assert Magnitude()(at, OnlyStreams())["b"].tolist() == [5.0, 6.0, 0.25]
     drawn = Random()(at, OnlyStreams())
     assert drawn["a"].equal(torch.rand(2, 2, generator=stream(3, "random-score", "a")))
-    assert (Magnitude.needs, Random.needs) == (frozenset({Need.TRAINED}), frozenset())
+    assert (Magnitude().needs, Random.needs) == (frozenset({Need.TRAINED}), frozenset())
 
 
 def test_needs_asks_and_refusals_are_those_of_the_parts() -> None:

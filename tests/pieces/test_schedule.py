@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,11 +13,15 @@ from hypothesis import strategies as st
 from tombola.errors import RecipeError
 from tombola.pieces.schedule import (
     DENSE,
+    Cubic,
     Densities,
+    Geometric,
     LayerRates,
+    Linear,
     Schedule,
     Target,
     UpTo,
+    at_or_below,
     check_density,
     round_half_up,
 )
@@ -37,6 +42,17 @@ LENET = layers_of(235_200, 30_000, 1_000)
 def kept(target: Target) -> list[int]:
     assert target.counts is not None
     return list(target.counts.values())
+
+
+def totals(schedule: Schedule, total: int, judged: float = 0.5) -> list[int]:
+    """What each round after the dense one keeps of so many weights, in whole weights."""
+    targets = schedule.targets(layers_of(total), judged)
+    assert targets[0] is DENSE
+    assert [target.round for target in targets] == list(range(len(targets)))
+    assert all(target.counts is None for target in targets)
+    whole = [target.density * total for target in targets[1:]]
+    assert whole == pytest.approx([round(value) for value in whole], abs=1e-6)
+    return [round(value) for value in whole]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +134,8 @@ def test_counts_follow_the_formula(
             assert target.counts is not None
             assert target.counts[layer.name] == math.floor(exact + 0.5)
         assert target.density == sum(kept(target)) / sum(sizes)
-    assert targets[-1].density <= judged
+    assert at_or_below(targets[-1], judged, layers)
+    assert not any(at_or_below(target, judged, layers) for target in targets[:-1])
 
 
 def test_rates_of_one_cut_nothing_and_are_refused() -> None:
@@ -167,7 +184,126 @@ def test_densities_are_one_a_round_from_dense_to_sparse() -> None:
         Densities(values=(0.1, 0.5))
 
 
-@pytest.mark.parametrize("of", [LayerRates(rounds=5), LayerRates(), Densities(values=(0.5, 0.2))])
+# -- all tensors counted together -------------------------------------------------------------
+
+
+def test_the_ladder_of_a_fifth_a_round() -> None:
+    # The densities that papers name 59, 73.8, 83.2, 89.26, 91.4, 94.5 and 95.6 % sparse are rounds
+    # 4, 6, 8, 10, 11, 13 and 14.
+    ladder = (
+        ".8000 .6400 .5120 .4096 .3277 .2621 .2097 .1678 .1342 .1074 .0859 .0687 .0550 .0440 .0352 "
+        ".0281 .0225 .0180 .0144 .0115"
+    )
+    targets = Geometric(rounds=20).targets(layers_of(10**8), 0.5)
+    assert " ".join(f"{t.density:.4f}"[1:] for t in targets[1:]) == ladder
+    removed = [100 * (1 - targets[r].density) for r in (4, 6, 8, 10, 11, 13, 14)]
+    assert removed == pytest.approx([59.0, 73.8, 83.2, 89.26, 91.4, 94.5, 95.6], abs=0.05)
+
+
+def test_geometric_counts_come_from_the_original_size() -> None:
+    # 7 x .8 = 5.6, 4.48, 3.584: rounding each from the last would give 6, 5, 4, 3.
+    assert totals(Geometric(rounds=5), 7) == [6, 4, 4, 3, 2]
+    assert Geometric(rounds=2).targets(DIGITS, 0.5)[2].density == 32_128 / 50_200
+
+
+def test_a_tenth_of_the_original_weights_a_round() -> None:
+    assert totals(Linear(rounds=9), 1_000) == [900, 800, 700, 600, 500, 400, 300, 200, 100]
+    # Halves go up in every round: 5 x .9 = 4.5, and 5 x .7 is 3.5 though 1 - 3 x .1 is not .7.
+    assert totals(Linear(rounds=9), 5) == [5, 4, 4, 3, 3, 2, 2, 1, 1]
+    assert totals(Linear(), 1_000, judged=0.65) == [900, 800, 700, 600]
+    assert totals(Linear(cut=0.3), 10, judged=0.1) == [7, 4, 1]
+
+
+def test_cubic_follows_equation_1() -> None:
+    # s_t = s_f + (s_i - s_f) (1 - t/n)^3 with s_i = 0, s_f = .9, n = 4.
+    sparse = [0.9 - 0.9 * (1 - t / 4) ** 3 for t in (1, 2, 3, 4)]
+    expected = [round_half_up(10_000 * (1 - s)) for s in sparse]
+    assert totals(Cubic(rounds=4, final=0.1), 10_000) == expected == [4_797, 2_125, 1_141, 1_000]
+    assert totals(Cubic(rounds=3), 1_000, judged=0.2)[-1] == 200
+    assert totals(Cubic(rounds=1), 1_000, judged=0.3) == [300]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    total=st.integers(1, 5_000),
+    percent=st.integers(1, 99),
+    rounds=st.integers(1, 9),
+    kind=st.sampled_from(["geometric", "linear", "cubic"]),
+)
+def test_totals_follow_their_formulas(total: int, percent: int, rounds: int, kind: str) -> None:
+    share = Fraction(percent, 100)
+    if kind == "geometric":
+        found = totals(Geometric(keep=float(share), rounds=rounds), total)
+        exact = [share**r for r in range(1, rounds + 1)]
+    elif kind == "linear":
+        share /= 10
+        found = totals(Linear(cut=float(share), rounds=rounds), total)
+        exact = [1 - r * share for r in range(1, rounds + 1)]
+    else:
+        found = totals(Cubic(rounds=rounds, final=float(share)), total)
+        exact = [share + (1 - share) * (1 - Fraction(r, rounds)) ** 3 for r in range(1, rounds + 1)]
+    for whole, density in zip(found, exact, strict=True):
+        assert abs(whole - density * total) <= Fraction(1, 2) + Fraction(1, 10**6)
+        if kind == "linear":
+            assert whole == math.floor(density * total + Fraction(1, 2))
+
+
+@pytest.mark.parametrize("schedule", [Geometric(), Geometric(keep=0.93), Linear(cut=0.01)])
+@pytest.mark.parametrize("total", [10, 77, 192, 50_200])
+@pytest.mark.parametrize("judged", [1.0, 0.64, 0.5, 0.3, 0.0501])
+def test_they_go_to_the_judged_density_and_not_past_it(
+    schedule: Schedule, total: int, judged: float
+) -> None:
+    wanted, rounds = round_half_up(judged * total), totals(schedule, total, judged)
+    if judged == 1.0:
+        assert rounds == []
+    else:
+        assert rounds[-1] <= wanted
+        assert all(whole > wanted for whole in rounds[:-1])
+
+
+def test_at_or_below_is_to_the_nearest_weight() -> None:
+    layers = layers_of(192)
+    # .3 x 192 = 57.6, so 58 weights are what a density of .3 asks for.
+    assert at_or_below(Target(round=1, density=58 / 192), 0.3, layers)
+    assert not at_or_below(Target(round=1, density=59 / 192), 0.3, layers)
+    assert len(Linear().targets(layers, 0.3)) == 8
+    assert len(LayerRates().targets(layers_of(192, rates=(0.7,)), 0.7)) == 2  # 134.4: 134
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Geometric(keep=1.0), r"Geometric\(keep=1\.0\): want a fraction between 0 and 1"),
+        (lambda: Geometric(keep=0.0), r"Geometric\(keep=0\.0\)"),
+        (lambda: Geometric(keep="0.8"), r"Geometric\(keep=0\.8\)"),  # type: ignore[arg-type]
+        (lambda: Geometric(rounds=0), r"Geometric\(rounds=0\): want at least one round"),
+        (lambda: Linear(cut=1.5), r"Linear\(cut=1\.5\): want a fraction"),
+        (lambda: Linear(rounds=-1), r"Linear\(rounds=-1\)"),
+        (lambda: Linear(rounds=10), r"Linear\(cut=0\.1, rounds=10\) would leave.*at most 9 rounds"),
+        (lambda: Linear(cut=0.3, rounds=4), r"would leave nothing; want at most 3"),
+        (lambda: Linear().targets(LENET, 0.05), r"from density 0\.1 to nothing, past.*0\.05"),
+        (lambda: Cubic(rounds=0), r"Cubic\(rounds=0\)"),
+        (lambda: Cubic(rounds=3, final=0.0), r"Cubic\(final\): density 0\.0 is not a fraction"),
+        (lambda: Cubic(rounds=3, final=20), r"To keep 20 % of the weights pass 0\.2"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        LayerRates(rounds=5),
+        LayerRates(),
+        Densities(values=(0.5, 0.2)),
+        Geometric(),
+        Linear(rounds=4),
+        Cubic(rounds=6),
+    ],
+)
 def test_up_to_is_the_beginning_of_another_schedule(of: Schedule) -> None:
     whole = of.targets(DIGITS, 0.3)
     for number in range(len(whole) + 2):

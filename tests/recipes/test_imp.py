@@ -1,4 +1,4 @@
-"""Iterative magnitude pruning against the algorithm written out; its rewound and one-shot forms."""
+"""Iterative magnitude pruning against the algorithm written out; its other forms."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -10,7 +10,9 @@ from toy import small_world
 
 from tombola.pieces.rewind import ToStep
 from tombola.pieces.schedule import Densities, LayerRates
-from tombola.recipes.imp import IMP, IMP_REWIND, ONESHOT
+from tombola.recipes.imp import IMP, IMP_CONTINUED, IMP_REWIND, ONESHOT
+from tombola.recipes.job import NoDesk, job_key
+from tombola.recipes.jobs import Train
 from tombola.world.optimiser import SGD
 from tombola.world.world import initial_params
 
@@ -67,6 +69,103 @@ def test_imp_equals_the_algorithm_written_out(k: int) -> None:
             assert turn.end.kept == kept
 
 
+def trained_by_hand(world, seed: int, start, masks) -> dict[str, torch.Tensor]:
+    """Masked SGD with a fresh optimiser for the whole length, with plain torch."""
+    network = world.new_network(seed)
+    network.load_state_dict({n: t * masks.get(n, 1.0) for n, t in start.items()})
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    inputs, targets = world.train.inputs, world.train.targets
+    for step in range(STEPS):
+        epoch, place = divmod(step, world.steps_per_epoch)
+        index = world.order(seed, epoch)[place * BATCH : (place + 1) * BATCH]
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(network(inputs[index]), targets[index]).backward()
+        for name, parameter in network.named_parameters():
+            parameter.grad *= masks.get(name, torch.ones(()))
+        optimiser.step()
+    return {n: t.clone() for n, t in network.state_dict().items()}
+
+
+def test_imp_continued_equals_the_algorithm_written_out() -> None:
+    """Strategy 2: train, cut, train on, cut; each mask on the initial values, beside that."""
+    world = replace(WORLD, optimiser=SGD(lr=0.1, momentum=0.9))
+    recipe = replace(IMP_CONTINUED, schedule=LayerRates(rounds=3))
+    rounds = drive(recipe.loop(recipe, world, 1))
+    theta0 = dict(initial_params(world, 1))
+    chain, masks = trained_by_hand(world, 1, theta0, {}), {}
+    for turn in rounds[1:]:
+        assert turn.target.counts is not None
+        for name, keep in turn.target.counts.items():
+            mask = masks.get(name, torch.ones_like(chain[name]))
+            size = torch.where(mask.bool(), chain[name].abs(), torch.tensor(-1.0)).flatten()
+            flat = torch.zeros(mask.numel())
+            flat[size.argsort(descending=True)[:keep]] = 1.0
+            masks[name] = flat.reshape(mask.shape)
+        ticket = trained_by_hand(world, 1, theta0, masks)
+        for name, tensor in ticket.items():
+            torch.testing.assert_close(turn.end.params.load()[name], tensor, rtol=1e-3, atol=1e-5)
+        chain = trained_by_hand(world, 1, chain, masks)  # from where it is, clock at 0
+    first, second = (drive(r.loop(r, world, 1)) for r in (IMP.up_to(2), recipe.up_to(2)))
+    assert first[1].end.params.digest == second[1].end.params.digest  # the first cut is the same
+    assert first[2].end.mask.digest != second[2].end.mask.digest
+
+
+def jobs_of(recipe, world, seed: int) -> list[Train]:
+    """The trainings a recipe asks for, in order."""
+    found, loop, answer = list[Train](), recipe.loop(recipe, world, seed), None
+    while True:
+        try:
+            asked = loop.send(answer)
+        except StopIteration:
+            return found
+        jobs = asked if isinstance(asked, tuple) else (asked,)
+        found += [job for job in jobs if isinstance(job, Train)]
+        results = tuple(job.run(NoDesk()) for job in jobs)
+        answer = results if isinstance(asked, tuple) else results[0]
+
+
+def test_imp_continued_counts_the_chain_and_the_ticket_and_trains_nothing_else() -> None:
+    recipe = replace(IMP_CONTINUED, schedule=LayerRates(rounds=3))
+    rounds, jobs = drive(recipe.loop(recipe, WORLD, 0)), jobs_of(recipe, WORLD, 0)
+    # Dense, two more of the chain, three tickets.
+    assert [job.steps for job in jobs] == [STEPS] * 6
+    assert [turn.spent for turn in rounds] == [STEPS, 2 * STEPS, 3 * STEPS, 4 * STEPS]
+    chain = [job for job in jobs if job.begin.params.digest != jobs[0].begin.params.digest]
+    assert len(chain) == 2
+    for job in chain:
+        assert (job.begin.step, job.begin.slots, job.until) == (0, None, STEPS)
+    for number in range(4):
+        part = {job_key(job) for job in jobs_of(recipe.up_to(number), WORLD, 0)}
+        assert part <= {job_key(job) for job in jobs}
+        assert len(part) == max(1, 2 * number)
+
+
+def test_a_chain_that_diverges_leaves_the_tickets_that_were_cut_before() -> None:
+    recipe, answer = replace(IMP_CONTINUED, schedule=LayerRates(rounds=4)), None
+    loop, chain = recipe.loop(recipe, WORLD, 0), 0
+    with pytest.raises(StopIteration) as end:
+        while True:
+            asked = loop.send(answer)
+            if isinstance(asked, tuple):
+                answer = tuple(job.run(NoDesk()) for job in asked)
+                continue
+            answer = asked.run(NoDesk())
+            chain += isinstance(asked, Train)
+            if chain == 3:
+                answer = replace(answer, diverged_at=20)
+    assert [turn.target.round for turn in end.value.value] == [0, 1, 2]
+    assert not any(turn.end.diverged for turn in end.value.value)
+
+
+def test_imp_continued_rewinds_its_tickets_and_not_its_chain() -> None:
+    recipe = replace(IMP_CONTINUED, schedule=LayerRates(rounds=2), rewind=ToStep(step=15))
+    rounds, jobs = drive(recipe.loop(recipe, WORLD, 0)), jobs_of(recipe, WORLD, 0)
+    assert [turn.job.begin.step for turn in rounds] == [0, 15, 15]
+    assert [turn.spent for turn in rounds] == [STEPS, 2 * STEPS - 15, 3 * STEPS - 15]
+    assert [job.begin.step for job in jobs] == [0, 0, 0, 15, 15]
+    assert [job.until for job in jobs] == [15, STEPS, STEPS, STEPS, STEPS]
+
+
 def test_each_round_starts_from_the_initial_values_and_cuts_the_round_before() -> None:
     rounds = drive(IMP.loop(IMP, WORLD, 0))
     init = initial_params(WORLD, 0)
@@ -109,6 +208,8 @@ def test_one_shot_cuts_every_target_from_the_dense_network() -> None:
 
 def test_a_diverged_round_ends_the_loop_and_is_an_outcome() -> None:
     world = replace(WORLD, optimiser=SGD(lr=1e30))
+    for recipe in (IMP_CONTINUED, ONESHOT):
+        assert len(drive(recipe.loop(recipe, world, 0))) == 1
     rounds = drive(IMP.loop(IMP, world, 0))
     assert len(rounds) == 1
     assert rounds[0].end.diverged

@@ -428,19 +428,19 @@ def test_golden_digests() -> None:
     assert mask.digest == "0723b14fc4ea9314db36f777f90e7dcfc338832fa9b1fa74686bd32eb5937d3a"
     assert FULL.digest == "c3b88a8e292f1a912ee3df39d689fd3487725c547a33ebfe8820336a4854e55c"
     rates = digest(LayerRates())
-    assert rates == "441381eb530f3133362225225ef58844d1cbc098cc7bd5fff4b9f9efec5379f3"
-    assert digest(IMP) == "5c12b6d7b719bb87b9afda7a5e7b202b69fec241ce891de4326758a1f4db5f2f"
+    assert rates == "06689feec79507cc2baf99e19756a72157beed11bbf5ff86eaeb56b938dd89a6"
+    assert digest(IMP) == "d05b70cadd40d783a90914cc50d34aa7b93d426939c07b42e6b14e00f8ac41e6"
 
 
 def test_the_canonical_bytes_of_a_recipe_are_pinned() -> None:
     assert canonical_bytes(IMP).decode() == (
         '{"fields":{"dynamics":{"fields":{},"type":"tombola.pieces.dynamics.dynamics.Static@1"},"'
-        'loop":{"function":"tombola.recipes.recipe.iterate@1"},"'
-        'parametrisation":{"fields":{},"type":"tombola.pieces.parametrisation.parametrisation.Ide'
-        'ntity@1"},"retrain":null,"rewind":{"fields":{"step":0},"type":"tombola.pieces.rewind.ToS'
-        'tep@1"},"rule":{"fields":{"allocation":{"fields":{},"type":"tombola.pieces.allocation.Gl'
-        'obal@1"},"score":{"fields":{},"type":"tombola.pieces.score.magnitude.Magnitude@1"}},"typ'
-        'e":"tombola.pieces.rule.ByScore@1"},"schedule":{"fields":{"rounds":null},"type":"tombola'
-        '.pieces.schedule.LayerRates@1"},"scope":{"fields":{"exclude":[]},"type":"tombola.pieces.'
-        'scope.Scope@1"}},"type":"tombola.recipes.recipe.Recipe@1"}'
+        'loop":{"function":"tombola.recipes.recipe.iterate@1"},"parametrisation":{"fields":{},"ty'
+        'pe":"tombola.pieces.parametrisation.parametrisation.Identity@1"},"retrain":null,"rewind"'
+        ':{"fields":{"step":0},"type":"tombola.pieces.rewind.ToStep@1"},"rule":{"fields":{"alloca'
+        'tion":{"fields":{},"type":"tombola.pieces.allocation.allocation.Global@1"},"score":{"fie'
+        'lds":{"when":{"enum":"When.END"}},"type":"tombola.pieces.score.magnitude.Magnitude@1"}},'
+        '"type":"tombola.pieces.rule.ByScore@1"},"schedule":{"fields":{"rounds":null},"type":"tom'
+        'bola.pieces.schedule.layer_rates.LayerRates@1"},"scope":{"fields":{"exclude":[]},"type":'
+        '"tombola.pieces.scope.Scope@1"}},"type":"tombola.recipes.recipe.Recipe@1"}'
     )

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from tombola.errors import CheckError
 from tombola.lab.question import Question, Trial
 from tombola.lab.verdict import TICKET
-from tombola.recipes.controls import reference, unclaimed
+from tombola.recipes.controls import of_ticket, unclaimed
 from tombola.recipes.recipe import Recipe, Round
 from tombola.train.exposure import MODULUS, exposure_of
 from tombola.values.rng import derive
-from tombola.world.world import initial_params
+from tombola.world.world import World, initial_params
 
 CHECKS = (
     "rewind_exact",
@@ -71,29 +71,32 @@ def _paired(question: Question, rounds: Rounds) -> bool | None:
             ticket = tickets.get((trial.seed, turn.target.round))
             if control is None or isinstance(control, Recipe) or ticket is None:
                 continue
-            wrong = unclaimed(control, reference(recipe, ticket, inits[trial.seed]), turn.job)
+            beside = of_ticket(recipe, ticket, inits[trial.seed])
+            wrong = unclaimed(control, beside, turn.job)
             if wrong:
                 raise CheckError(f"arms_paired: {wrong} ({trial}, round {turn.target.round}).")
     for seed in question.seeds:
         of_seed = [turn for trial, turns in rounds.items() if trial.seed == seed for turn in turns]
-        _same_exposure(question, seed, of_seed)
+        _same_exposure(seed, of_seed)
     return True
 
 
-def _same_exposure(question: Question, seed: int, turns: Iterable[Round]) -> None:
-    """Trainings that end at the same step have seen the same, over the steps they share.
+def _same_exposure(seed: int, turns: Iterable[Round]) -> None:
+    """Trainings of one length that end at the same step have seen the same, over the steps they
+    share, whatever network they train.
 
     One that began later is filled up with what its world shows in the steps before.
     """
-    seen: dict[int, set[int]] = {}
-    before: dict[int, int] = {}
+    seen: dict[tuple[int, int], set[int]] = {}
+    before: dict[tuple[int, int], int] = {}
     for turn in turns:
-        began = turn.end.began
+        world, end = turn.job.world, turn.end
+        began = world.steps, end.began
         if began not in before:
-            before[began] = expected_exposure(question, seed, began)
-        total = (before[began] + int(turn.end.exposure, 16)) % MODULUS
-        seen.setdefault(turn.end.step, set()).add(total)
-    for step, totals in seen.items():
+            before[began] = expected_exposure(world, seed, end.began)
+        total = (before[began] + int(end.exposure, 16)) % MODULUS
+        seen.setdefault((world.steps, end.step), set()).add(total)
+    for (_, step), totals in seen.items():
         if len(totals) > 1:
             raise CheckError(
                 f"arms_paired: trainings of seed {seed} that end at step {step} have not seen the "
@@ -101,10 +104,9 @@ def _same_exposure(question: Question, seed: int, turns: Iterable[Round]) -> Non
             )
 
 
-def expected_exposure(question: Question, seed: int, until: int) -> int:
-    """What a training of this world shows in steps 0 to `until`, computed without training."""
-    world, total = question.world, 0
-    size, per_epoch = world.batch_size, world.steps_per_epoch
+def expected_exposure(world: World, seed: int, until: int) -> int:
+    """What a training of a world shows in steps 0 to `until`, computed without training."""
+    total, size, per_epoch = 0, world.batch_size, world.steps_per_epoch
     for step in range(until):
         epoch, place = divmod(step, per_epoch)
         if place == 0 or step == 0:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tombola.errors import CallError, RecipeError, VerdictError
+from tombola.lab.runner import Pending
 from tombola.lab.verdict import MATCHING, TICKET, Matches, Rule
-from tombola.pieces.schedule import Densities, Target
-from tombola.recipes.controls import CONTROLS, Control
-from tombola.recipes.job import Loop
+from tombola.pieces.schedule import Densities, Target, at_or_below
+from tombola.recipes.controls import Control, Dense, Reinit, Shuffle, control_loop
+from tombola.recipes.job import Loop, R, jobs_in
 from tombola.recipes.recipe import Recipe, Round
 from tombola.values.digest import digest
 from tombola.world.world import World, initial_params
@@ -33,13 +34,16 @@ class Question:
     Raises:
         CallError: no seeds, a seed twice, an arm that is neither control nor recipe.
         VerdictError: a rule that needs an arm or a metric there will not be.
-        RecipeError: a recipe that cannot be applied to the world.
+        RecipeError: a recipe that cannot be applied to the world, a control that cannot stand
+            beside it.
     """
 
     recipe: Recipe
     world: World
     seeds: tuple[int, ...]
-    arms: Mapping[str, Control | Recipe] = field(default_factory=lambda: dict(CONTROLS))
+    arms: Mapping[str, Control | Recipe] = field(
+        default_factory=lambda: {arm.name: arm for arm in (Dense(), Reinit(), Shuffle())}
+    )
     rule: Rule = MATCHING
     controls_at: str = "judged"
 
@@ -60,6 +64,7 @@ class Question:
                 self._aligned(arm).check(self.world)
             elif arm.beside and "begin" in arm.claims:
                 self._check_draws(arm.name)
+        _ = self.rehearsed  # what cannot stand beside the recipe says so now
 
     def _aligned(self, other: Recipe) -> Recipe:
         """Another recipe at this one's densities; how they are shared out among tensors stays its
@@ -114,12 +119,42 @@ class Question:
                 self.arms,
                 self.rule,
                 self.control_rounds,
+                *self._other_worlds,
             ]
         )
+
+    @property
+    def _other_worlds(self) -> list[str]:
+        """Digests of the worlds other than the study's own that controls train in."""
+        found = {turn.job.world.digest for turns in self.rehearsed.values() for turn in turns}
+        return sorted(found - {self.world.digest})
+
+    @cached_property
+    def rehearsed(self) -> dict[Trial, tuple[Round, ...]]:
+        """What controls will train with the first seed, in outline: nothing is run, so weights and
+        masks have no content.
+
+        Raises:
+            RecipeError: one of them cannot stand beside the recipe.
+        """
+        loops = (
+            self._control_loops(name, arm, self.seeds[0])
+            for name, arm in self.arms.items()
+            if not isinstance(arm, Recipe)
+        )
+        return {trial: rehearsed(loop) for found in loops for trial, loop in found.items()}
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
         return self.recipe.targets(self.world)
+
+    def target(self, arm: str, number: int) -> Target:
+        """What an arm keeps at a round, also where it was not reached."""
+        for trial, turns in self.rehearsed.items():
+            for turn in turns:
+                if (trial.arm, turn.target.round) == (arm, number):
+                    return turn.target
+        return self.targets[number]
 
     @cached_property
     def total(self) -> int:
@@ -129,9 +164,9 @@ class Question:
     @cached_property
     def judged_round(self) -> int:
         """The first round at or below the world's judged density, else the last."""
-        tolerance = 0.5 / self.total  # half a weight
+        layers = self.recipe.layers(self.world)
         for target in self.targets:
-            if target.round and target.density <= self.world.judged_density + tolerance:
+            if target.round and at_or_below(target, self.world.judged_density, layers):
                 return target.round
         return self.targets[-1].round
 
@@ -158,21 +193,34 @@ class Question:
                 if isinstance(arm, Recipe):
                     other = self._aligned(arm)
                     loops[Trial(name, seed)] = other.loop(other, world, seed)
-                elif not arm.beside:
-                    loops[Trial(name, seed)] = arm.loop(recipe, world, seed)
                 else:
-                    for number in self.control_rounds:
-                        loops[Trial(name, seed, number)] = arm.loop(
-                            recipe.up_to(number), world, seed
-                        )
+                    loops |= self._control_loops(name, arm, seed)
         return loops
 
-    def reached(self, rounds: Mapping[Trial, tuple[Round, ...]]) -> dict[Trial, tuple[Round, ...]]:
-        """What trials returned, less the controls of a ticket that diverged before their round."""
+    def _control_loops(
+        self, name: str, arm: Control, seed: int
+    ) -> dict[Trial, Loop[tuple[Round, ...]]]:
+        """A control with one seed: once, or beside each of the control rounds."""
+        recipe, world = self.recipe, self.world
+        if not arm.beside:
+            return {Trial(name, seed): control_loop(arm, recipe, world, seed)}
         return {
-            trial: tuple(turn for turn in turns if trial.round in (None, turn.target.round))
-            for trial, turns in rounds.items()
+            Trial(name, seed, number): control_loop(arm, recipe.up_to(number), world, seed)
+            for number in self.control_rounds
         }
+
+
+def rehearsed(loop: Loop[R]) -> R:
+    """What a loop returns where all results are placeholders; nothing is run."""
+    answer = None
+    while True:
+        try:
+            asked = loop.send(answer)
+        except StopIteration as end:
+            returned: R = end.value
+            return returned
+        results = tuple(job.placeholder(Pending) for job in jobs_in(asked))
+        answer = results if isinstance(asked, tuple) else results[0]
 
 
 def metric_names(world: World) -> tuple[str, ...]:

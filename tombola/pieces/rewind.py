@@ -48,6 +48,35 @@ class ToStep:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FromCut:
+    """From the values that the rule left (`Restarting`), with a fresh optimiser and the clock at 0.
+
+    From the initial values where the rule changed none.
+    """
+
+    returns: ClassVar[bool] = True
+    step: ClassVar[int] = 0
+
+    def point(self, early: Point, end: Point, changed: Handle[Params] | None) -> Point:
+        return Point(early.params if changed is None else changed, None, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untrained:
+    """As `FromCut`, but trained no further: the masked network is evaluated where it starts.
+
+    The clock shows the end of training, so that no step is left. Source: Zhou et al. 2019 (arXiv
+    1905.01067), section 5: what the mask alone achieves. Controls are not trained either.
+    """
+
+    returns: ClassVar[bool] = True
+    step: ClassVar[int] = 0
+
+    def point(self, early: Point, end: Point, changed: Handle[Params] | None) -> Point:
+        return Point(early.params if changed is None else changed, None, end.step)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stay:
     """Nowhere: go on from the cut weights, with a fresh optimiser, for the last `retrain` steps.
 

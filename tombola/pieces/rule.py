@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
+from tombola.errors import RecipeError
 from tombola.pieces.allocation import Allocation, Global
+from tombola.pieces.kind import not_a
 from tombola.pieces.schedule import Target
-from tombola.pieces.score.score import Need, Probe, Score, Snapshot
+from tombola.pieces.score.score import Need, Probe, Score, Snapshot, examples_of
 from tombola.pieces.select import keep_top, keep_top_together
 from tombola.pieces.setting import Setting
 from tombola.values.layer import Layer
@@ -51,7 +53,8 @@ class Rule(Protocol):
 class ByScore:
     """Keep the highest scores: per tensor where the target sets counts, else as allocated.
 
-    A score with an attribute `examples` is refused where the training split has fewer.
+    Raises:
+        RecipeError: what is given is no score, or no allocation.
     """
 
     moves_weights: ClassVar[bool] = False
@@ -59,12 +62,18 @@ class ByScore:
     score: Score
     allocation: Allocation = field(default_factory=Global)
 
+    def __post_init__(self) -> None:
+        for what, kind in (("score", Score), ("allocation", Allocation)):
+            wrong = not_a(kind, getattr(self, what))
+            if wrong:
+                raise RecipeError(f"ByScore({what}=...): {wrong}.")
+
     @property
     def needs(self) -> frozenset[Need]:
         return self.score.needs
 
     def refuses(self, setting: Setting) -> str | None:
-        wanted = getattr(self.score, "examples", 0)
+        wanted = examples_of(self.score)
         if wanted <= setting.examples:
             return None
         return (

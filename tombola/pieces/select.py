@@ -78,8 +78,15 @@ def largest(size: Tensor, among: Tensor, count: int) -> Tensor:
 
 
 def _checked(scores: Mapping[str, Tensor], layer: Layer) -> Tensor:
+    if not isinstance(scores, Mapping):
+        raise RecipeError(
+            f"the score gave a {type(scores).__name__}; want a tensor for each layer, by its name."
+        )
     if layer.name not in scores:
         raise RecipeError(f"the score gave nothing for {layer.name!r}; it gave {sorted(scores)}.")
+    if not isinstance(scores[layer.name], Tensor):
+        given = type(scores[layer.name]).__name__
+        raise RecipeError(f"the score of {layer.name!r} is a {given}; want a tensor.")
     score = scores[layer.name].detach().cpu()
     if tuple(score.shape) != layer.shape:
         raise RecipeError(

@@ -11,7 +11,8 @@ class Setting:
     """Facts by which a rule, a dynamics or a parametrisation refuses what it cannot serve.
 
     layers: the tensors in scope. targets: of the schedule. examples: of the training split. steps:
-    length of one training. objective: name of the world's objective.
+    length of one training. objective: name of the world's objective. cuts_to_zero: whether the
+    recipe's cut weights are zero, rather than frozen.
     """
 
     layers: tuple[Layer, ...]
@@ -19,3 +20,4 @@ class Setting:
     examples: int
     steps: int
     objective: str
+    cuts_to_zero: bool = True

@@ -1,12 +1,51 @@
 """The recipes one can name on the command line, and where each is."""
 
+# Zhou et al. 2019, each the constant of its name in capitals.
+ZHOU_2019 = (
+    "small-final",
+    "large-init-large-final",
+    "small-init-small-final",
+    "magnitude-increase",
+    "movement",
+    "large-final-same-sign",
+    "large-final-different-sign",
+    "magnitude-increase-same-sign",
+    "magnitude-increase-different-sign",
+    "random-mask",
+    "large-init",
+    "small-init",
+    "layerwise-snip",
+    "layerwise-gradient",
+    "random-sign-reinit",
+    "keep-sign-reinit",
+    "random-sign-reshuffle",
+    "keep-sign-reshuffle",
+    "random-sign-constant",
+    "keep-sign-constant",
+    "random-sign-constant-rescaled",
+    "keep-sign-constant-rescaled",
+    "survivor-reinit",
+    "noisy-init",
+    "freeze-init",
+    "freeze-grown",
+    "freeze-grown-zero-shrunk",
+    "mask-only",
+    "mask-only-constant",
+    "mask-only-random-sign",
+)
+
 RECIPES: dict[str, str] = {
     "imp": "tombola.recipes.imp:IMP",
     "imp-rewind": "tombola.recipes.imp:IMP_REWIND",
+    "imp-continued": "tombola.recipes.imp:IMP_CONTINUED",
     "oneshot": "tombola.recipes.imp:ONESHOT",
     "snip": "tombola.recipes.snip:SNIP",
     "obs": "tombola.recipes.obs:OBS",
     "rigl": "tombola.recipes.rigl:RIGL",
     "edge-popup": "tombola.recipes.edge_popup:EDGE_POPUP",
     "kd-ticket": "tombola.recipes.distil:KD_TICKET",
+    **{
+        name: f"tombola.recipes.deconstructing:{name.replace('-', '_').upper()}"
+        for name in ZHOU_2019
+    },
 }

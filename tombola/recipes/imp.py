@@ -1,11 +1,55 @@
-"""Iterative magnitude pruning, its rewound form, and its one-shot form."""
+"""Iterative magnitude pruning; its rewound, its continued and its one-shot form."""
 
 from tombola.pieces.rewind import ToStep
 from tombola.recipes.job import Loop
-from tombola.recipes.jobs import Prune, Train
+from tombola.recipes.jobs import Prune, Pruned, Train
 from tombola.recipes.recipe import Recipe, Round, iterate, opening
-from tombola.values.mask import FULL
+from tombola.values.handle import Handle
+from tombola.values.mask import FULL, Mask
+from tombola.values.point import Point
 from tombola.world.world import World
+
+
+def continued(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
+    """Train, cut, train on, cut; every mask is judged from the initial values, beside the chain.
+
+    A loop of its own, because a cut has two trainings: one goes on from the weights that are left
+    and finds the next cut, the other is the ticket's. The last cut has the ticket's alone.
+    """
+    layers, (first, *later) = recipe.layers(world), recipe.targets(world)
+    init, early = yield from opening(recipe, world, seed)
+    whole = Train(world, seed, init, FULL, world.steps, world.objective)
+    dense = end = yield whole
+    rounds = (Round(target=first, job=whole, end=dense, spent=whole.steps),)
+    objective = recipe.retraining(world)
+    given = dict.fromkeys(sorted(objective.given), dense.params)
+
+    def training(begin: Point, mask: Handle[Mask]) -> Train:
+        until, parametrisation = world.steps, recipe.parametrisation
+        return Train(world, seed, begin, mask, until, objective, given, parametrisation)
+
+    mask: Handle[Mask] = FULL
+    chain, cuts, tickets, spent = whole.steps, list[Pruned](), list[Train](), list[int]()
+    for target in later:
+        if cuts:
+            on = training(Point(end.params, None, 0), mask)
+            end = yield on
+            chain += on.steps
+        if end.diverged:
+            break
+        cut = yield Prune(world, seed, recipe.rule, layers, target, init.params, end.params, mask)
+        mask = cut.mask
+        ticket = training(recipe.rewind.point(early, end.point, cut.params), mask)
+        cuts.append(cut)
+        tickets.append(ticket)
+        spent.append(chain + ticket.steps)
+    ends = yield tuple(tickets)
+    return rounds + tuple(
+        Round(target=target, job=job, end=end, spent=steps, cut=cut)
+        for target, job, end, steps, cut in zip(
+            later[: len(cuts)], tickets, ends, spent, cuts, strict=True
+        )
+    )
 
 
 def oneshot(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
@@ -26,9 +70,10 @@ def oneshot(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
     )
     objective = recipe.retraining(world)
     given = dict.fromkeys(sorted(objective.given), dense.params)
+    until, parametrisation = world.steps, recipe.parametrisation
     begins = [recipe.rewind.point(early, dense.point, cut.params) for cut in cuts]
     jobs = tuple(
-        Train(world, seed, begin, cut.mask, world.steps, objective, given)
+        Train(world, seed, begin, cut.mask, until, objective, given, parametrisation)
         for begin, cut in zip(begins, cuts, strict=True)
     )
     ends = yield jobs
@@ -51,6 +96,13 @@ IMP_REWIND = Recipe(
     "Hypothesis (arXiv 1912.05671): as imp, but back to step k instead of step 0",
     loop=iterate,
     rewind=ToStep(step=100),
+)
+
+IMP_CONTINUED = Recipe(
+    name="imp-continued",
+    source="Frankle & Carbin 2019 (arXiv 1803.03635), appendix B, strategy 2: between cuts train "
+    "on from the weights left; back to the initial values only with the mask that is judged",
+    loop=continued,
 )
 
 ONESHOT = Recipe(

@@ -1,9 +1,10 @@
 """A job: one expensive call on values, named by everything its result depends on."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from tombola.errors import RecipeError
 from tombola.train.leg import Leg
 from tombola.values.digest import canonical, digest
 
@@ -25,8 +26,9 @@ class Desk(Protocol):
         """Store a state; a pinned one stays when the training is finished."""
         ...
 
-    def tick(self, steps: int) -> None:
-        """So many more steps are done."""
+    def tick(self, done: int, metrics: Mapping[str, float]) -> None:
+        """So many of the job's steps are done; `metrics` is the last validation reading, empty
+        before the first. Called at every step."""
         ...
 
 
@@ -67,6 +69,22 @@ def job_key(job: Job, leave_out: frozenset[str] = frozenset()) -> str:
     return digest(["call", job.kind, job.version, canonical(named)])
 
 
+def jobs_in(asked: Any) -> tuple[Job, ...]:
+    """What a loop asked for at once: a job, or a tuple of them.
+
+    Raises:
+        RecipeError: it asked for something else.
+    """
+    jobs = asked if isinstance(asked, tuple) else (asked,)
+    for job in jobs:
+        if not hasattr(job, "placeholder") or isinstance(job, type):
+            raise RecipeError(
+                f"a recipe's loop asked for {job!r:.60}; want a job such as Train(...), or a tuple "
+                "of jobs."
+            )
+    return jobs
+
+
 class NoDesk:
     """A desk without a drawer: nothing resumed, nothing kept. For running a job by itself."""
 
@@ -76,5 +94,5 @@ class NoDesk:
     def keep(self, trajectory: str, leg: Leg, pinned: bool) -> None:
         return None
 
-    def tick(self, steps: int) -> None:
+    def tick(self, done: int, metrics: Mapping[str, float]) -> None:
         return None

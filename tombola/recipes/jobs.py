@@ -56,12 +56,12 @@ class Init:
 class Trained:
     """A training's end.
 
-    params: the finished network, cut weights +0.0. slots: optimiser state, None at the end of the
-    world's length. mask: what is kept, found by the training where it moves. readings: the
-    validation curve. metrics: of the test split, empty before the world's length.
-    exposure: what was seen from `began` to `step`, in hexadecimal. diverged_at: the step at which
-    weights or loss were found not finite; the training stopped there. kept: weights of each tensor
-    that the mask cuts into.
+    params: the finished network, cut weights +0.0 or as frozen. slots: optimiser state, None at the
+    end of the world's length. mask: what is kept, found by the training where it moves. readings:
+    the validation curve. metrics: of the test split, empty before the world's length. exposure:
+    what was seen from `began` to `step`, in hexadecimal. diverged_at: the step at which weights or
+    loss were found not finite; the training stopped there. kept: weights of each tensor that the
+    mask cuts into.
     """
 
     params: Handle[Params]
@@ -116,19 +116,14 @@ class Train:
         return job_key(self, leave_out=frozenset({"until"}))
 
     def run(self, desk: Desk) -> Trained:
-        training = self._training()
-        done = self.begin.step
-
-        def tick(step: int) -> None:
-            nonlocal done
-            desk.tick(step - done)
-            done = step
-
-        found = desk.resume(self.trajectory, self.begin.step, self.until)
-        if found is not None:
-            tick(found.step)
-        leg = train(training, found, lambda leg: desk.keep(self.trajectory, leg, False), tick)
-        tick(self.until)
+        training, begin = self._training(), self.begin.step
+        found = desk.resume(self.trajectory, begin, self.until)
+        leg = train(
+            training,
+            found,
+            keep=lambda leg: desk.keep(self.trajectory, leg, False),
+            tick=lambda step, metrics: desk.tick(step - begin, metrics),
+        )
         if self.until < self.world.steps:
             desk.keep(self.trajectory, leg, True)
         return self._result(training, leg)
@@ -164,20 +159,27 @@ class Train:
             metrics=final_metrics(training, leg) if at_end else {},
             exposure=f"{leg.exposure:032x}",
             diverged_at=leg.diverged_at,
-            checks={**leg.checks, "cut_stays_zero": self._cut_is_zero(params, mask)},
+            checks={**leg.checks, "cut_stays_zero": self._cut_stays(params, mask)},
             kept={name: mask.kept(name, 0) for name in mask.names},
         )
 
-    def _cut_is_zero(self, params: Params, mask: Mask) -> bool | None:
-        """Self-check on what is handed on: cut weights are +0.0, bit for bit."""
-        if not mask.names or not self.parametrisation.cuts_to_zero:
-            return None
+    def _cut_stays(self, params: Params, mask: Mask) -> bool | None:
+        """Self-check on what is handed on: cut weights are +0.0, or what they were frozen at when
+        training started, bit for bit. None where nothing is cut, or nothing to zero."""
+        to_zero = self.parametrisation.cuts_to_zero
+        start = None if to_zero or not mask.names else self.begin.params.load()
         for name, kept in mask.items():
-            if not Selection(kept, params[name].dtype).cut_is_zero(params[name]):
+            selection = Selection(kept, params[name].dtype)
+            if start is None and not selection.cut_is_zero(params[name]):
                 raise CheckError(
                     f"cut_stays_zero: cut weights of {name!r} are not +0.0 at the end."
                 )
-        return True
+            if start is not None and not selection.cut_is_same(params[name], start[name]):
+                raise CheckError(
+                    f"cut_stays_frozen: cut weights of {name!r} are not at the end what they were "
+                    "frozen at when training started."
+                )
+        return True if to_zero and mask.names else None
 
     def placeholder(self, pending: Any) -> Trained:
         slots = None if self.until == self.world.steps else pending("slots")

@@ -1,10 +1,12 @@
 """Recipe, and the two loops: cut after training (`iterate`), cut first (`grow`)."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from tombola.errors import RecipeError
 from tombola.pieces.dynamics import Dynamics, Static
+from tombola.pieces.kind import not_a
 from tombola.pieces.parametrisation import Identity, Parametrisation
 from tombola.pieces.rewind import Rewind, ToStep
 from tombola.pieces.rule import ByScore, Rule
@@ -40,6 +42,17 @@ class Round:
     draw: int = 0
 
 
+_PIECES: dict[str, type] = {
+    "rule": Rule,
+    "scope": Scope,
+    "schedule": Schedule,
+    "rewind": Rewind,
+    "retrain": Objective,
+    "parametrisation": Parametrisation,
+    "dynamics": Dynamics,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A published method: pieces, and the loop that uses them.
@@ -47,6 +60,9 @@ class Recipe:
     name, source: for people; not part of the identity. retrain: the objective of every training
     after the first cut, where it differs from the world's; what it names as given is the dense
     network of the same seed. loop: a generator function (recipe, world, seed) of jobs.
+
+    Raises:
+        RecipeError: a piece that is not of its kind.
     """
 
     name: str = field(metadata={"identity": False})
@@ -59,6 +75,21 @@ class Recipe:
     retrain: Objective | None = None
     parametrisation: Parametrisation = field(default_factory=Identity)
     dynamics: Dynamics = field(default_factory=Static)
+
+    def __post_init__(self) -> None:
+        for what in ("name", "source"):
+            if not isinstance(getattr(self, what), str):
+                raise RecipeError(f"Recipe({what}={getattr(self, what)!r}): want a text.")
+        if not inspect.isgeneratorfunction(inspect.unwrap(self.loop)):
+            raise RecipeError(
+                f"recipe {self.name!r}: loop={self.loop!r:.60}: want a generator function, such as "
+                "tombola.recipes.recipe.iterate."
+            )
+        for what, kind in _PIECES.items():
+            piece = getattr(self, what)
+            wrong = None if what == "retrain" and piece is None else not_a(kind, piece)
+            if wrong:
+                raise RecipeError(f"recipe {self.name!r}: {what}: {wrong}.")
 
     def layers(self, world: World) -> tuple[Layer, ...]:
         """What may be cut; its weights are the denominator of density."""
@@ -84,6 +115,7 @@ class Recipe:
             examples=len(world.train),
             steps=world.steps,
             objective=type(world.objective).__name__,
+            cuts_to_zero=self.parametrisation.cuts_to_zero,
         )
         total = sum(layer.count for layer in setting.layers)
         for target in setting.targets:
@@ -97,6 +129,12 @@ class Recipe:
             reason = piece.refuses(setting)
             if reason:
                 raise RecipeError(f"recipe {self.name!r} on world {world.name!r}: {reason}")
+        if self.dynamics.moves and not self.parametrisation.cuts_to_zero:
+            raise RecipeError(
+                f"recipe {self.name!r}: {type(self.dynamics).__name__} moves the mask, but "
+                f"{type(self.parametrisation).__name__} freezes what it cuts when training starts; "
+                "want one of the two."
+            )
         if self.loop is grow and Need.TRAINED in self.rule.needs:
             raise RecipeError(
                 f"recipe {self.name!r}: its rule needs {Need.TRAINED.value}, but `grow` cuts first."

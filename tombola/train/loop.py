@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from tombola.errors import CheckError
 from tombola.pieces.dynamics import Dynamics, Moment, Static
-from tombola.pieces.parametrisation import Identity, Parametrisation
+from tombola.pieces.parametrisation import Frozen, Identity, Parametrisation
 from tombola.train.evaluate import evaluate
 from tombola.train.exposure import added, exposure_of
 from tombola.train.leg import Leg, Reading
@@ -52,11 +52,12 @@ def train(
     training: Training,
     resume: Leg | None = None,
     keep: Callable[[Leg], None] | None = None,
-    tick: Callable[[int], None] | None = None,
+    tick: Callable[[int, Mapping[str, float]], None] | None = None,
 ) -> Leg:
     """Run a training from its start, or from `resume`, to its end.
 
-    keep: is handed a complete state every 20 seconds. tick: is told the step now and then.
+    keep: is handed a complete state every 20 seconds. tick: is told, after every step, how many
+    there were since the world's step 0, and the last validation reading.
     The result is the same, bit for bit, wherever the training was interrupted.
 
     Raises:
@@ -64,7 +65,7 @@ def train(
     """
     with training.world.numerics.in_force(), borrowed_generators():
         loop = _Loop(training, resume)
-        loop.run(keep or (lambda leg: None), tick or (lambda step: None))
+        loop.run(keep or (lambda leg: None), tick or (lambda step, metrics: None))
         return loop.leg()
 
 
@@ -150,8 +151,8 @@ class _Loop:
         return True
 
     def _kept_at_start(self) -> None:
-        """Every kept weight of the start equals the stored one (ordinary tickets)."""
-        if not isinstance(self.job.parametrisation, Identity):
+        """Every kept weight equals the stored one, where weights are what is trained."""
+        if not isinstance(self.job.parametrisation, (Identity, Frozen)):
             return
         for name, stored in self.job.params.items():
             same = _same_bits(self.coords[name].detach(), stored)
@@ -169,7 +170,9 @@ class _Loop:
 
     # -- the loop ----------------------------------------------------------------------------
 
-    def run(self, keep: Callable[[Leg], None], tick: Callable[[int], None]) -> None:
+    def run(
+        self, keep: Callable[[Leg], None], tick: Callable[[int, Mapping[str, float]], None]
+    ) -> None:
         self.network.train()
         saved = time.monotonic()
         if self.step == self.job.until == self.job.step:
@@ -178,7 +181,7 @@ class _Loop:
             self.one_step()
             if self._evaluates_now():
                 self._read()
-                tick(self.step)
+            tick(self.step, self.readings[-1].metrics if self.readings else {})
             if time.monotonic() - saved > CHECKPOINT_SECONDS and self.step < self.job.until:
                 keep(self.leg())
                 saved = time.monotonic()

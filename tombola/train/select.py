@@ -30,3 +30,8 @@ class Selection:
     def cut_is_zero(self, tensor: Tensor) -> bool:
         """Whether every cut entry is +0.0, bit for bit."""
         return not bool((tensor.view(self._integer) & ~self._bits).any())
+
+    def cut_is_same(self, tensor: Tensor, other: Tensor) -> bool:
+        """Whether two tensors have the same cut entries, bit for bit."""
+        differ = tensor.view(self._integer) ^ other.view(self._integer)
+        return not bool((differ & ~self._bits).any())

@@ -18,7 +18,8 @@ class Parametrisation(Protocol):
     and others (scores, coefficients) under new ones.
 
     finds_mask: whether training it finds the mask, so that the one it was given says counts alone.
-    cuts_to_zero: whether cut weights of the finished network are +0.0.
+    cuts_to_zero: whether cut weights of the finished network are +0.0; where not, they are as they
+    were when training started, bit for bit.
     """
 
     finds_mask: ClassVar[bool]

@@ -1,8 +1,32 @@
 """How important is each weight? One criterion a file; higher means keep."""
 
+from tombola.pieces.score.both import Both
+from tombola.pieces.score.by_sign import BySign, Sign
+from tombola.pieces.score.gradient import Gradient
+from tombola.pieces.score.lamp import LAMP
 from tombola.pieces.score.magnitude import Magnitude
+from tombola.pieces.score.magnitude_increase import MagnitudeIncrease
+from tombola.pieces.score.movement import Movement
 from tombola.pieces.score.random import Random
+from tombola.pieces.score.reversed import Reversed
 from tombola.pieces.score.saliency import Saliency
-from tombola.pieces.score.score import Need, Probe, Score, Snapshot
+from tombola.pieces.score.score import Need, Probe, Score, Snapshot, When
 
-__all__ = ["Magnitude", "Need", "Probe", "Random", "Saliency", "Score", "Snapshot"]
+__all__ = [
+    "LAMP",
+    "Both",
+    "BySign",
+    "Gradient",
+    "Magnitude",
+    "MagnitudeIncrease",
+    "Movement",
+    "Need",
+    "Probe",
+    "Random",
+    "Reversed",
+    "Saliency",
+    "Score",
+    "Sign",
+    "Snapshot",
+    "When",
+]

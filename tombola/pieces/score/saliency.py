@@ -3,21 +3,21 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from tombola.errors import RecipeError
-from tombola.pieces.score.score import Need, Probe, Snapshot
+from tombola.pieces.score.gradient import check_batches, gradients
+from tombola.pieces.score.score import Need, Probe, Snapshot, When
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saliency:
-    """|g w| per weight: g the gradient of the loss with respect to the weight w as it is now.
+    """|g w| per weight: g the gradient of the loss with respect to the weight w.
 
-    g is the sum over batches of the gradient of each batch's mean loss, in inference mode. Equal to
-    |dL/dm| at m = 1 for a mask m that multiplies the weights. Shapes: one score per weight, in the
-    weight's own shape; no unit. Weights cut before score 0 and never come back, since a cut takes
-    only from what the mask still keeps.
+    g is the sum over batches of the gradient of each batch's mean loss, in inference mode, w the
+    weight at the moment of the cut or the initial one. Equal to |dL/dm| at m = 1 for a mask m that
+    multiplies the weights. Shapes: one score per weight, in the weight's own shape; no unit.
+    Weights cut to zero before score 0 and never come back, since a cut takes only from what the
+    mask still keeps.
 
     Source: Lee, Ajanthan & Torr 2019, SNIP (arXiv 1810.02340), section 4. Differs from the authors'
     code: the weights that are scored are the ones that are trained (there the mask comes from one
@@ -32,13 +32,10 @@ class Saliency:
 
     batches: int = 1
     batch_size: int = 100
+    when: When = When.END
 
     def __post_init__(self) -> None:
-        if self.batches < 1 or self.batch_size < 1:
-            raise RecipeError(
-                f"Saliency(batches={self.batches}, batch_size={self.batch_size}): want at least "
-                "one batch of at least one example."
-            )
+        check_batches("Saliency", self.batches, self.batch_size)
 
     @property
     def examples(self) -> int:
@@ -46,16 +43,6 @@ class Saliency:
         return self.batches * self.batch_size
 
     def __call__(self, at: Snapshot, probe: Probe) -> dict[str, Tensor]:
-        weights = {layer.name: at.end[layer.name].clone().requires_grad_() for layer in at.layers}
-        losses = [
-            probe.loss({**at.end, **weights}, batch)
-            for batch in probe.batches(self.batches, self.batch_size)
-        ]
-        # A tensor the loss does not depend on has gradient 0, not none.
-        grads = torch.autograd.grad(
-            torch.stack(losses).sum(), tuple(weights.values()), materialize_grads=True
-        )
-        return {
-            name: (grad * weight).detach().abs()
-            for (name, weight), grad in zip(weights.items(), grads, strict=True)
-        }
+        names, params = (layer.name for layer in at.layers), at.params(self.when)
+        found = gradients(params, names, probe, self.batches, self.batch_size)
+        return {name: (gradient * params[name]).abs() for name, gradient in found.items()}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,18 +20,30 @@ class Need(Enum):
     BATCHES = "training examples"
 
 
+class When(Enum):
+    """Which weights a score looks at."""
+
+    START = "at initialisation, nothing cut"
+    END = "at the moment of the cut"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """The network at the moment of the cut.
 
-    start: all tensors at initialisation. end: all tensors now (the same as `start` before any
-    training), cut weights +0.0. mask: what is kept so far. layers: what may be cut.
+    start: all tensors at initialisation, in later rounds too. end: all tensors now (the same as
+    `start` before any training), cut weights +0.0, or as they were frozen. mask: what is kept so
+    far. layers: what may be cut.
     """
 
     start: Params
     end: Params
     mask: Mask
     layers: tuple[Layer, ...]
+
+    def params(self, when: When) -> Params:
+        """`start` or `end`."""
+        return self.start if when is When.START else self.end
 
 
 class Probe(Protocol):
@@ -59,10 +71,20 @@ class Probe(Protocol):
 
 
 class Score(Protocol):
-    """A frozen dataclass with `needs` and a call; `tombola.testing.check_score` tests it."""
+    """A frozen dataclass with `needs` and a call; `tombola.testing.check_score` tests it.
 
-    needs: ClassVar[frozenset[Need]]
+    One that takes training examples says how many in an attribute `examples`, so that a world with
+    fewer is refused before anything is trained.
+    """
+
+    @property
+    def needs(self) -> frozenset[Need]: ...
 
     def __call__(self, at: Snapshot, probe: Probe) -> Mapping[str, Tensor]:
         """One finite number per weight for each of `at.layers`, higher means keep."""
         ...
+
+
+def examples_of(*scores: Score) -> int:
+    """How many training examples the scores take, for one that is made of them."""
+    return max(getattr(score, "examples", 0) for score in scores)

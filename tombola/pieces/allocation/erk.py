@@ -1,45 +1,20 @@
-"""How a density is shared out among tensors, for targets that do not set counts themselves."""
+"""Erdős-Rényi kernel: small tensors are kept denser than large ones."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
-from tombola.pieces.schedule import round_half_up
+from tombola.pieces.allocation.whole import whole_counts
 from tombola.values.layer import Layer
-
-
-class Allocation(Protocol):
-    """A frozen dataclass with one method."""
-
-    def counts(self, layers: tuple[Layer, ...], density: float) -> Mapping[str, int] | int:
-        """How many weights each tensor keeps, or one total for which all tensors compete."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Global:
-    """All tensors compete in one ranking; ties go to the earlier tensor, then the lower index."""
-
-    def counts(self, layers: tuple[Layer, ...], density: float) -> int:
-        return round_half_up(density * sum(layer.count for layer in layers))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Uniform:
-    """The same density in every tensor."""
-
-    def counts(self, layers: tuple[Layer, ...], density: float) -> dict[str, int]:
-        return {layer.name: round_half_up(density * layer.count) for layer in layers}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ERK:
-    """Erdős-Rényi kernel: density of a tensor in proportion to (sum of its shape) / (product).
+    """Density of a tensor in proportion to (sum of its shape) / (product of its shape).
 
     A tensor that would be over-full is kept whole and the rest shared again; where several attain
     the maximum, all of them become dense in one pass. Source: Evci et al. 2020 (arXiv 1911.11134),
     section 3, and the authors' `sparse_utils.py` for the loop. Differs: counts are rounded half up
-    (theirs truncates the zeros), so a tensor may differ by one weight.
+    so that they add up (theirs truncates the zeros of each tensor), so some may be a few weights
+    apart.
 
     Example:
         >>> fc = [Layer(name=f"l{i}", shape=s, kind="linear", rate=.8)
@@ -64,5 +39,8 @@ class ERK:
         return dict.fromkeys(raw, 1.0)
 
     def counts(self, layers: tuple[Layer, ...], density: float) -> dict[str, int]:
-        share = self.densities(layers, density)
-        return {layer.name: round_half_up(share[layer.name] * layer.count) for layer in layers}
+        def shares(factor: float) -> dict[str, float]:
+            return {layer.name: factor * sum(layer.shape) for layer in layers}
+
+        all_dense = max(layer.count / sum(layer.shape) for layer in layers)
+        return whole_counts(layers, density, shares, 0.0, all_dense)
