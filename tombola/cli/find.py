@@ -1,11 +1,12 @@
 """`tombola find` and `tombola plan`."""
 
 import sys
-from typing import Annotated
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from tombola.cli.app import Answer, app
+from tombola.cli.app import Answer, app, complain
 from tombola.cli.options import (
     Asked,
     JobsOption,
@@ -15,7 +16,11 @@ from tombola.cli.options import (
     question_and_plan,
     store_folder,
 )
+from tombola.cli.report import reported
 from tombola.errors import CallError
+
+if TYPE_CHECKING:
+    from tombola.lab.events import Watcher
 
 ASK_ABOVE = 3600.0  # seconds of expected work that want --yes
 
@@ -28,6 +33,14 @@ def find(
     *,
     jobs: JobsOption = None,
     yes: Annotated[bool, Parameter(help="Start even if it takes more than an hour.")] = False,
+    track: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Log curves and table to tensorboard[:DIR] or mlflow[:URI] as well; may be "
+            "repeated. Default places: in the store."
+        ),
+    ] = None,
+    quiet: Annotated[bool, Parameter(help="Say nothing on stderr but errors.")] = False,
     as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> Answer:
@@ -37,23 +50,32 @@ def find(
     from tombola.out.amounts import duration
     from tombola.out.progress import watching
     from tombola.out.terminal import plan_lines, show_study
+    from tombola.out.track import tracker_named
 
+    folder = store_folder(store)
+    trackers = [tracker_named(text, folder, warn=complain) for text in track or ()]
     question, plan = question_and_plan(recipe, asked, jobs, store)
-    print("\n".join(plan_lines(plan)), file=sys.stderr, flush=True)
+    if not quiet:
+        print("\n".join(plan_lines(plan)), file=sys.stderr, flush=True)
     if plan["seconds"] > ASK_ABOVE and not yes:
         raise CallError(
             f"this would take about {duration(plan['seconds'])}; nothing was started. "
             "Add --yes to start it."
         )
-    todo = {"steps": plan["steps"]["to_train"], "trainings": plan["trainings"]["to_run"]}
-    with watching(sys.stderr, **todo) as watcher:
+    kept = Store(folder)
+    kept.check_writable()
+    with ExitStack() as opened:
+        watchers: list[Watcher] = [opened.enter_context(tracker) for tracker in trackers]
+        if not quiet:
+            watchers.append(opened.enter_context(watching(sys.stderr)))
         study = answer(
             question,
-            Store(store_folder(store)),
+            kept,
             jobs=plan["jobs"],
-            watcher=watcher,
+            watchers=watchers,
             names=asked.names(recipe),
         )
+    study = reported(study)
     return Answer(dict(study.document), lambda console: show_study(console, study), as_json)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -52,44 +52,55 @@ def ship(
     """Write a model for use elsewhere, checked on the exported file itself."""
     from tombola.lab.study import open_study
     from tombola.lookup import find_world
-    from tombola.out.ship.cargo import at_start, stem_in, stem_of, trained_in, which_of
+    from tombola.out.ship.cargo import stem_in, stem_of, trained_in, which_of
     from tombola.out.ship.files import check_folder
     from tombola.out.ship.safetensors import ship_network
-    from tombola.out.ship.ticket import ship_ticket
     from tombola.out.terminal import show_shipment
     from tombola.values.ticket import Ticket
 
     begin_work()
     check_folder(out)
-    source, study = which_of(ticket), None
+    source, trained = which_of(ticket), to == "safetensors" and not untrained
     if isinstance(source, Path):
         start, stem = Ticket.load(source), stem_of(source)
         world = None if on is None else find_world(on, data)
+        if not trained:
+            document = ship_start(start, stem, to, world, out)
+        elif world is not None:
+            start.build(world.model)  # or it does not fit, and nothing is trained
+            document = ship_network(trained_from(start, stem, world, seed, store), world, out)
+        else:
+            raise CallError(
+                f"{ticket} has no trained weights. Train them with --on WORLD, or ship the "
+                "start with --untrained."
+            )
     else:
         if seed is not None:
             raise CallError("--seed is for ticket files; name a study's as STUDY:arm:round:seed.")
         study = open_study(store_to_read(store), source.study)
-        start = study.ticket(**source.choice())
         stem = stem_in(study, study.trial(**source.choice()))
         name = on or study.facts["names"].get("world")
         world = None if name is None else find_world(name, data_of(study, data))
+        if trained:
+            document = ship_network(trained_in(study, source), world, out)
+        else:
+            document = ship_start(study.ticket(**source.choice()), stem, to, world, out)
+    return Answer(document, lambda console: show_shipment(console, document), as_json)
+
+
+def ship_start(
+    start: "Ticket", stem: str, to: str, world: "World | None", out: Path
+) -> dict[str, Any]:
+    """A ticket, or the sparse network as it starts."""
+    from tombola.out.ship.cargo import at_start
+    from tombola.out.ship.safetensors import ship_network
+    from tombola.out.ship.ticket import ship_ticket
+
     if world is not None:
         start.build(world.model)  # or it does not fit, and nothing is written
     if to == "ticket":
-        document = ship_ticket(start, stem, out)
-    elif untrained:
-        document = ship_network(at_start(start, stem), world, out)
-    elif study is not None and not isinstance(source, Path):
-        document = ship_network(trained_in(study, source), world, out)
-    elif world is not None:
-        cargo = trained_from(start, stem, world, seed, store)
-        document = ship_network(cargo, world, out)
-    else:
-        raise CallError(
-            f"{ticket} has no trained weights. Train them with --on WORLD, or ship the "
-            "start with --untrained."
-        )
-    return Answer(document, lambda console: show_shipment(console, document), as_json)
+        return ship_ticket(start, stem, out)
+    return ship_network(at_start(start, stem), world, out)
 
 
 def trained_from(
@@ -103,5 +114,5 @@ def trained_from(
     job = training_of(start, world, seed)
     kept = Store(store_folder(store))
     kept.check_writable()
-    with watching(sys.stderr, steps=job.steps, trainings=1) as watcher:
+    with watching(sys.stderr) as watcher:
         return trained_now(start, job, stem, kept, watcher)

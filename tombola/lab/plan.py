@@ -1,8 +1,11 @@
 """What a study would train, what is stored already, and about how long and how large it gets."""
 
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from tombola.lab.question import Question
 from tombola.lab.runner import Runner
@@ -14,7 +17,9 @@ from tombola.train.loop import Training, train
 from tombola.values.mask import FULL
 from tombola.world.world import World, initial_params
 
-TRIED_STEPS = 100
+TRIED_SECONDS = 0.3
+MOST_TRIED = 100  # steps
+TRIED_EXAMPLES = 256
 SECONDS_PER_JOB = 0.1  # a fork, its first operations, digests, files
 
 
@@ -29,10 +34,11 @@ def plan(question: Question, store: Store, *, jobs: int = 1, timed: bool = True)
     trainings = [job for job in waiting.values() if isinstance(job, Train)]
     seconds: float | None = 0.0 if not trainings else None
     if timed and trainings:
-        per_step = seconds_per_step(question.world)
-        steps = sum(job.steps for job in trainings)
-        seconds = max(steps / jobs, runner.tally.longest) * per_step
-        seconds = round(seconds + SECONDS_PER_JOB * len(waiting) / jobs, 1)
+        pace = pace_of(question.world)
+        work = sum(pace.of(training) for training in trainings)
+        steps = sum(training.steps for training in trainings)
+        chain = work * runner.tally.longest / max(1, steps)
+        seconds = round(max(work / jobs, chain) + SECONDS_PER_JOB * len(waiting) / jobs, 1)
     return {
         "schema": 1,
         "study": question.digest,
@@ -58,28 +64,54 @@ def _trainings(jobs: dict[str, Job]) -> int:
     return sum(isinstance(job, Train) for job in jobs.values())
 
 
-def seconds_per_step(world: World) -> float:
-    """Measured on a few discarded steps, evaluations at the world's interval included."""
-    tried = replace(world, steps=TRIED_STEPS + 1, evaluate_every=TRIED_STEPS + 1)
-    training = Training(
-        world=tried,
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How fast a world is on this machine, in seconds: a step of training, and the evaluation of
+    one example."""
+
+    step: float
+    example: float
+
+    def of(self, training: Train) -> float:
+        """Seconds of one training: its steps, its validation curve, the test split twice."""
+        world = training.world
+        assert world.evaluate_every is not None
+        readings = training.steps // world.evaluate_every
+        examples = readings * len(world.validation) + 2 * len(world.test)
+        return training.steps * self.step + examples * self.example
+
+
+def pace_of(world: World) -> Pace:
+    """Measured on discarded steps and examples, in about a second."""
+    many = replace(world, steps=MOST_TRIED + 1, evaluate_every=MOST_TRIED + 1)
+    start = Training(
+        world=many,
         seed=0,
         params=initial_params(world, 0),
         mask=FULL,
         step=0,
-        until=5,
+        until=1,
         objective=world.objective,
     )
-    train(training)  # first calls are slow
-    began = time.perf_counter()
-    train(replace(training, until=TRIED_STEPS))
-    per_step = (time.perf_counter() - began) / TRIED_STEPS
+    tried, once = 1, _seconds(lambda: train(start))
+    once = min(once, _seconds(lambda: train(start)))  # first calls are slow
+    spent = once
+    while spent < TRIED_SECONDS and tried < MOST_TRIED:
+        tried = min(4 * tried, MOST_TRIED)
+        longer = replace(start, until=tried)
+        spent = _seconds(lambda: train(longer))  # noqa: B023 (called at once)
+    step = (spent - once) / (tried - 1) if tried > 1 else once
+    few = world.validation.part(torch.arange(min(TRIED_EXAMPLES, len(world.validation))))
     with world.numerics.in_force():
-        began = time.perf_counter()
-        evaluate(world.new_network(0), world, world.validation)
-        per_evaluation = time.perf_counter() - began
-    assert world.evaluate_every is not None
-    return per_step + per_evaluation / world.evaluate_every
+        network = world.new_network(0)
+        evaluation = _seconds(lambda: evaluate(network, world, few))
+    return Pace(step=step, example=evaluation / len(few))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def disk_bytes(world: World, trainings: int) -> int:

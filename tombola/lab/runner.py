@@ -1,16 +1,21 @@
 """Drives all trials of a study side by side: look up, compute, record, resume; or only plan."""
 
+import time
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tombola.errors import DamagedObjectError, WorkError
 from tombola.lab.engines.engine import Engine
+from tombola.lab.events import Asked, Ended, Finished, Started, Watcher, nobody
+from tombola.lab.presence import Claim
 from tombola.lab.store import Store
-from tombola.recipes.job import Job, Loop, job_key
+from tombola.recipes.job import Job, Loop, job_key, jobs_in
 
 K = TypeVar("K", bound=Hashable)
+
+LOOK_EVERY = 0.05  # seconds, while all that is left is being done by other processes
 
 
 @dataclass(frozen=True)
@@ -24,16 +29,33 @@ class Pending:
 
 
 @dataclass
+class Share:
+    """A trial's part in the work that the store does not answer.
+
+    steps, trainings: of what it is the first to ask for. chain: steps of the trainings that it has
+    to wait for one after the other, whoever asked for them first.
+    """
+
+    steps: int = 0
+    trainings: int = 0
+    chain: int = 0
+
+
+@dataclass
 class Tally:
     """What a drive did, or would do.
 
-    stored: answered from the store; run: computed here. longest: steps of the longest chain of
-    trainings that wait for one another (of a plan only).
+    stored: answered from the store; run: computed here. shares: of each trial.
     """
 
     stored: dict[str, Job] = field(default_factory=dict)
     run: dict[str, Job] = field(default_factory=dict)
-    longest: int = 0
+    shares: dict[Hashable, Share] = field(default_factory=dict)
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest chain of trainings that wait for one another."""
+        return max((share.chain for share in self.shares.values()), default=0)
 
 
 @dataclass
@@ -41,29 +63,23 @@ class _Trial:
     """A loop that waits for results. wanted: keys in the order asked; single: not a tuple."""
 
     loop: Loop[Any]
+    share: Share
     wanted: list[str] = field(default_factory=list)
     single: bool = True
-    chain: int = 0
 
 
 class Runner:
-    """Answers jobs from the store, keeps one of several equal jobs in flight, gives the rest to an
-    engine. `engine=None` plans: jobs that are not stored get a placeholder."""
+    """Answers jobs from the store, keeps one of several equal jobs in flight, here and among the
+    processes that share the store, gives the rest to an engine. `engine=None` plans: jobs that are
+    not stored get a placeholder. `tell` is told what happens."""
 
-    def __init__(
-        self,
-        store: Store,
-        engine: Engine | None,
-        started: Callable[[Job], None] = lambda job: None,
-        finished: Callable[[Job], None] = lambda job: None,
-    ) -> None:
-        self._store, self._engine = store, engine
-        self._started, self._finished = started, finished
+    def __init__(self, store: Store, engine: Engine | None, tell: Watcher = nobody) -> None:
+        self._store, self._engine, self._tell = store, engine, tell
         self.tally = Tally()
         self._results: dict[str, Any] = {}
         self._jobs: dict[str, Job] = {}
         self._queue: deque[str] = deque()
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, Claim] = {}
         self._makers: dict[str, str] = {}  # digest of an object -> key of the job that makes it
         self._blocked: dict[str, set[str]] = {}  # job -> those it waits for after damage
         self._remade: set[tuple[str, str]] = set()  # (job, object): tried once, not for ever
@@ -74,17 +90,22 @@ class Runner:
         Raises:
             WorkError: a job failed; others that were running are stopped, finished work is kept.
         """
-        waiting = {name: _Trial(loop) for name, loop in trials.items()}
+        shares = {name: self.tally.shares.setdefault(name, Share()) for name in trials}
+        waiting = {name: _Trial(loop, shares[name]) for name, loop in trials.items()}
         ends: dict[K, Any] = {}
         for name, trial in list(waiting.items()):
             self._advance(name, trial, None, waiting, ends)
-        while waiting:
-            self._feed()
-            self._settle()
-            for name, trial in list(waiting.items()):
-                if all(key in self._results for key in trial.wanted):
-                    got = tuple(self._results[key] for key in trial.wanted)
-                    self._advance(name, trial, got[0] if trial.single else got, waiting, ends)
+        try:
+            while waiting:
+                if not self._feed():
+                    self._settle()
+                for name, trial in list(waiting.items()):
+                    if all(key in self._results for key in trial.wanted):
+                        got = tuple(self._results[key] for key in trial.wanted)
+                        self._advance(name, trial, got[0] if trial.single else got, waiting, ends)
+        finally:
+            for claim in self._in_flight.values():
+                claim.release()
         return ends
 
     def _advance(
@@ -96,13 +117,18 @@ class Runner:
                 asked = trial.loop.send(sent)
             except StopIteration as stop:
                 ends[name] = stop.value
-                self.tally.longest = max(self.tally.longest, trial.chain)
                 del waiting[name]
+                self._tell(Ended(name, stop.value))
                 return
             trial.single = not isinstance(asked, tuple)
-            jobs = (asked,) if trial.single else asked
-            trial.wanted = [self._ask(job) for job in jobs]
-            trial.chain += max(
+            jobs = jobs_in(asked)
+            trial.wanted = [job_key(job) for job in jobs]
+            wanted = dict(zip(trial.wanted, jobs, strict=True))
+            self._tell(Asked(name, wanted))
+            for key, job in wanted.items():
+                if key not in self._jobs:
+                    self._look_up(key, job, trial.share)
+            trial.share.chain += max(
                 (self.tally.run[key].steps for key in trial.wanted if key in self.tally.run),
                 default=0,
             )
@@ -111,22 +137,20 @@ class Runner:
             got = tuple(self._results[key] for key in trial.wanted)
             sent = got[0] if trial.single else got
 
-    def _ask(self, job: Job) -> str:
-        """Look a job up, or put it in line; equal jobs are one."""
-        key = job_key(job)
-        if key in self._jobs:
-            return key
+    def _look_up(self, key: str, job: Job, share: Share) -> None:
+        """Take a job's result from the store, or put it in line; equal jobs are one."""
         self._jobs[key] = job
-        found = self._store.recall(key, type(job.placeholder(Pending)))
+        found = self._recall(key)
         if found is not None:
-            self.tally.stored[key] = job
-            self._has(key, found)
-        elif self._engine is None:
+            self._done(key, found, stored=True)
+            return
+        share.steps += job.steps
+        share.trainings += job.kind == "train"
+        if self._engine is None:
             self.tally.run[key] = job
             self._has(key, job.placeholder(lambda part: Pending(f"pending:{part}:{key}")))
         else:
             self._queue.append(key)
-        return key
 
     def _has(self, key: str, result: Any) -> None:
         self._results[key] = result
@@ -134,42 +158,61 @@ class Runner:
             if isinstance(getattr(part, "digest", None), str):
                 self._makers.setdefault(part.digest, key)
 
-    def _feed(self) -> None:
-        """Hand waiting jobs to the engine, those asked for first first."""
+    def _recall(self, key: str) -> Any | None:
+        return self._store.recall(key, type(self._jobs[key].placeholder(Pending)))
+
+    def _done(self, key: str, result: Any, *, stored: bool) -> None:
+        job = self._jobs[key]
+        (self.tally.stored if stored else self.tally.run)[key] = job
+        self._has(key, result)
+        self._tell(Finished(key, job, result, stored=stored))
+        for others in self._blocked.values():
+            others.discard(key)
+
+    def _feed(self) -> bool:
+        """Hand waiting jobs to the engine, those asked for first first, except what another process
+        is at. True if others have done some of them meanwhile."""
         assert self._engine is not None
-        ready = [key for key in self._queue if not self._blocked.get(key)]
-        for key in ready:
+        answered = False
+        for key in [key for key in self._queue if not self._blocked.get(key)]:
             if not self._engine.has_room():
-                return
+                break
+            claim = self._store.claim(key)
+            if claim is None:
+                continue
             self._queue.remove(key)
-            self._in_flight.add(key)
-            self._started(self._jobs[key])
+            self._in_flight[key] = claim
+            found = self._recall(key)
+            if found is not None:
+                self._in_flight.pop(key).release()
+                self._done(key, found, stored=True)
+                answered = True
+                continue
+            self._tell(Started(key))
             self._engine.submit(key, self._jobs[key])
+        return answered
 
     def _settle(self) -> None:
         """Take in the next finished job, if one is running."""
         assert self._engine is not None
         if not self._in_flight:
+            time.sleep(LOOK_EVERY)
             return
-        finished = self._engine.wait()
-        self._in_flight.discard(finished.key)
-        if isinstance(finished.error, DamagedObjectError):
-            self._make_again(finished.key, finished.error)
+        outcome = self._engine.wait()
+        self._in_flight.pop(outcome.key).release()
+        if isinstance(outcome.error, DamagedObjectError):
+            self._make_again(outcome.key, outcome.error)
             return
-        if finished.error is not None:
-            raise finished.error
-        job = self._jobs[finished.key]
-        result = self._store.recall(finished.key, type(job.placeholder(Pending)))
+        if outcome.error is not None:
+            raise outcome.error
+        result = self._recall(outcome.key)
         if result is None:
+            kind = self._jobs[outcome.key].kind
             raise WorkError(
-                f"the result of a {job.kind} job could not be read back from the store: "
-                "something else writes into it. Repeat the command."
+                f"the result of a {kind} job could not be read back from the store: something else "
+                "writes into it. Repeat the command."
             )
-        self.tally.run[finished.key] = job
-        self._finished(job)
-        self._has(finished.key, result)
-        for others in self._blocked.values():
-            others.discard(finished.key)
+        self._done(outcome.key, result, stored=False)
 
     def _make_again(self, key: str, error: DamagedObjectError) -> None:
         """An input of a job was damaged: compute it again, then the job."""

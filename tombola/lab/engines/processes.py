@@ -3,7 +3,7 @@
 A fork inherits the job, the world and its data in memory, so nothing is sent and nothing has to be
 importable: a class of a notebook trains as well as one of a package. It costs some 15 ms, against
 half a second and more for a training. The result travels through the store; the pipe carries only
-step counts and the text of an error.
+how far the job is and the text of an error.
 """
 
 import functools
@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from tombola.errors import TombolaError, WorkError
-from tombola.lab.engines.engine import Finished, say_nothing, work
+from tombola.lab.engines.engine import Outcome, work
+from tombola.lab.events import Advanced, Watcher, nobody
 from tombola.lab.store import Store
 from tombola.recipes.job import Job
 
@@ -58,8 +59,8 @@ class _Running:
 class Processes:
     """Up to `number` jobs at once, each in a process of its own."""
 
-    def __init__(self, store: Store, number: int, say: Callable[[int], None] = say_nothing) -> None:
-        self._store, self._number, self._say = store, number, say
+    def __init__(self, store: Store, number: int, tell: Watcher = nobody) -> None:
+        self._store, self._number, self._tell = store, number, tell
         self._running: dict[Connection, _Running] = {}
         self._context = multiprocessing.get_context("fork")
 
@@ -85,34 +86,34 @@ class Processes:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
-    def wait(self) -> Finished:
+    def wait(self) -> Outcome:
         _load_compiler()
         while True:
             for pipe in wait(list(self._running)):
                 assert isinstance(pipe, Connection)
-                finished = self._hear(self._running[pipe])
-                if finished is not None:
-                    return finished
+                outcome = self._hear(self._running[pipe])
+                if outcome is not None:
+                    return outcome
 
-    def _hear(self, running: _Running) -> Finished | None:
+    def _hear(self, running: _Running) -> Outcome | None:
         try:
             kind, content = running.pipe.recv()
         except EOFError:
             return self._ended(running)
         if kind == "steps":
-            self._say(content)
+            self._tell(Advanced(running.key, *content))
             return None
         self._reap(running)
-        return Finished(running.key, content if kind == "error" else None)
+        return Outcome(running.key, content if kind == "error" else None)
 
-    def _ended(self, running: _Running) -> Finished | None:
+    def _ended(self, running: _Running) -> Outcome | None:
         """The process went without a word: killed from outside, or by the system for memory."""
         self._reap(running)
         if running.tries < TRIES:
             self._start(running.key, running.job, running.tries + 1)
             return None
         code = running.process.exitcode
-        return Finished(
+        return Outcome(
             running.key,
             WorkError(
                 f"a {running.job.kind} job's process was ended from outside {TRIES} times (exit "
@@ -141,10 +142,10 @@ def _work_in_child(
     torch.set_num_threads(1)
     parent = os.getppid()
 
-    def say(steps: int) -> None:
+    def say(done: int, metrics: Mapping[str, float]) -> None:
         if os.getppid() != parent:
             os._exit(1)  # the driver is gone: nobody would hear the result
-        pipe.send(("steps", steps))
+        pipe.send(("steps", (done, metrics)))
 
     try:
         work(store, key, job, say)

@@ -7,9 +7,11 @@ from typing import Any
 
 from tombola.errors import CallError, ShipError, TicketError, WorkError
 from tombola.lab.engines.inline import Inline
+from tombola.lab.events import Watcher
+from tombola.lab.question import Trial
 from tombola.lab.runner import Runner
 from tombola.lab.store import Store
-from tombola.lab.study import Study, Watcher
+from tombola.lab.study import Study
 from tombola.lab.verdict import TICKET
 from tombola.recipes.job import Loop
 from tombola.recipes.jobs import Train, Trained
@@ -24,9 +26,10 @@ from tombola.world.world import World
 class Cargo:
     """A network on its way out.
 
-    params: all tensors, cut weights +0.0. stem: the file's name without its ending. provenance:
-    as in `Ticket`. trained: whether its test accuracy says anything. recorded: that accuracy as
-    measured when it was trained, a fraction; None if it was not noted for this network alone.
+    params: all tensors, cut weights +0.0 (`cuts_to_zero`) or as frozen. stem: the file's name
+    without its ending. provenance: as in `Ticket`. trained: whether its test accuracy says
+    anything. recorded: that accuracy as measured when it was trained, a fraction; None if it was
+    not noted for this network alone.
     """
 
     params: Params
@@ -35,6 +38,7 @@ class Cargo:
     provenance: dict[str, Any]
     trained: bool
     recorded: float | None = None
+    cuts_to_zero: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def which_of(text: str) -> Path | Which:
 
 def trained_in(study: Study, which: Which) -> Cargo:
     """The trained network of a trial."""
-    trial, ticket = study.trial(**which.choice()), study.ticket(**which.choice())
+    trial = study.trial(**which.choice())
     if trial["diverged_at"] is not None:
         raise ShipError(
             f"{_place(trial)} of study {study.digest[:12]} diverged at step "
@@ -84,11 +88,12 @@ def trained_in(study: Study, which: Which) -> Cargo:
         )
     return Cargo(
         params=study.params(**which.choice()),
-        mask=ticket.mask,
+        mask=study.mask(**which.choice()),
         stem=stem_in(study, trial),
-        provenance=dict(ticket.provenance),
+        provenance=study.provenance(**which.choice()),
         trained=True,
         recorded=_recorded(study, trial),
+        cuts_to_zero=trial["cuts_to_zero"],
     )
 
 
@@ -171,8 +176,8 @@ def trained_now(ticket: Ticket, job: Train, stem: str, store: Store, watcher: Wa
         end: Trained = yield job
         return end
 
-    runner = Runner(store, Inline(store, watcher.steps), watcher.started)
-    end = runner.drive({"ship": loop()})["ship"]
+    trial = Trial(TICKET, job.seed)
+    end = Runner(store, Inline(store, watcher), watcher).drive({trial: loop()})[trial]
     if end.diverged:
         raise WorkError(
             f"the ticket's training diverged at step {end.diverged_at}; there is no "

@@ -1,11 +1,11 @@
-"""A sparse network as a plain safetensors state dict: names unchanged, cut weights +0.0."""
+"""A sparse network as a plain safetensors state dict: names unchanged, cut weights as they are."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load as decode_tensors
-from safetensors.torch import save as encode_tensors
 from torch import Tensor, nn
 
 from tombola.errors import CheckError
@@ -13,7 +13,9 @@ from tombola.out.ship.cargo import Cargo
 from tombola.out.ship.files import deliver
 from tombola.train.evaluate import evaluate
 from tombola.train.select import Selection
+from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
+from tombola.values.tensors import encode_tensors
 from tombola.values.ticket import Ticket
 from tombola.world.world import World
 
@@ -21,8 +23,10 @@ NOT_SMALLER = (
     "The file holds every zero, so it is as large as the dense network's; it is for use "
     "anywhere, not for saving space."
 )
-
-
+FROZEN = (
+    "What is cut was frozen, not set to zero: all weights count, so the file is as large as the "
+    "dense network's and no zeros can be left out."
+)
 NOT_MEASURED = (
     "Its test accuracy was not measured, since its world has no name here; give it with --on."
 )
@@ -32,8 +36,8 @@ def ship_network(cargo: Cargo, world: World | None, folder: Path) -> dict[str, A
     """Write `<stem>.safetensors` into a folder; returns the document of `tombola ship --json`.
 
     The file is read back before it gets its name: the tensors equal the network's bit for bit, cut
-    weights are +0.0, and where the world is known it loads into the network and has the test
-    accuracy that was recorded.
+    weights are +0.0 unless they were frozen, and where the world is known it loads into the network
+    and has the test accuracy that was recorded.
 
     Raises:
         CheckError: the file is not what it should be; it is not kept.
@@ -43,6 +47,7 @@ def ship_network(cargo: Cargo, world: World | None, folder: Path) -> dict[str, A
     target = folder / f"{cargo.stem}.safetensors"
     content = encode_tensors(tensors, _metadata(cargo))
     checks, accuracy = deliver(content, target, lambda raw: _checked(raw, tensors, cargo, world))
+    size = NOT_SMALLER if cargo.cuts_to_zero else FROZEN
     return {
         "schema": 1,
         "path": str(target),
@@ -51,7 +56,7 @@ def ship_network(cargo: Cargo, world: World | None, folder: Path) -> dict[str, A
         "density": cargo.provenance.get("density"),
         "checks": checks,
         "test_accuracy": accuracy,
-        "notes": [NOT_SMALLER] if world or not cargo.trained else [NOT_SMALLER, NOT_MEASURED],
+        "notes": [size] if world or not cargo.trained else [size, NOT_MEASURED],
     }
 
 
@@ -62,7 +67,7 @@ def state_of(cargo: Cargo, world: World | None) -> dict[str, Tensor]:
         found = dict(cargo.params)
     else:
         # Not trained on from here: the ticket form only fits the tensors into a new network.
-        network = Ticket(init=cargo.params, mask=cargo.mask, start_step=0).build(world.model)
+        network = Ticket(init=cargo.params, mask=FULL, start_step=0).build(world.model)
         found = network.state_dict()
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in found.items()}
 
@@ -81,10 +86,7 @@ def _checked(
     checks: dict[str, bool | None] = {
         "tensors_equal": own.digest == cargo.params.digest
         and Params(read).digest == Params(tensors).digest,
-        "cut_is_zero": all(
-            Selection(kept, read[name].dtype).cut_is_zero(read[name])
-            for name, kept in cargo.mask.items()
-        ),
+        "cut_is_zero": _cut_is_zero(read, cargo.mask) if cargo.cuts_to_zero else None,
         "loads": None,
         "test_accuracy_equal": None,
     }
@@ -100,6 +102,13 @@ def _checked(
         if held is False:
             raise CheckError(_what_failed(name, cargo, world, accuracy))
     return checks, accuracy
+
+
+def _cut_is_zero(tensors: Mapping[str, Tensor], mask: Mask) -> bool:
+    return all(
+        Selection(kept, tensors[name].dtype).cut_is_zero(tensors[name])
+        for name, kept in mask.items()
+    )
 
 
 def _accuracy(network: nn.Module, world: World) -> float | None:
