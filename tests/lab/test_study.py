@@ -17,7 +17,7 @@ from tombola.lab.study import open_study
 from tombola.lab.verify import verify
 from tombola.pieces.dynamics import Move, RigL
 from tombola.pieces.rewind import ToStep
-from tombola.recipes.controls import Reinit
+from tombola.recipes.controls import Drawn, Reinit
 from tombola.recipes.imp import IMP, ONESHOT
 from tombola.world.optimiser import SGD
 
@@ -245,25 +245,20 @@ def test_a_diverged_trial_is_a_loss_and_not_missing(tmp_path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class OtherData(Reinit):
-    """A control that trains one step less of the data: it claims `begin` and changes the seed."""
+    """A control that trains on other data: it claims `begin` and changes the seed."""
 
-    def loop(self, recipe, world, seed):
-        rounds = yield from Reinit.loop(self, recipe, world, seed)
-        jobs = [replace(turn.job, seed=seed + 100) for turn in rounds]
-        ends = yield tuple(jobs)
-        return tuple(
-            replace(turn, job=job, end=end)
-            for turn, job, end in zip(rounds, jobs, ends, strict=True)
-        )
+    def trainings(self, reference):
+        drawn = yield from Reinit.trainings(self, reference)
+        return tuple(replace(one, job=replace(one.job, seed=one.job.seed + 100)) for one in drawn)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Idle(Reinit):
-    """A control that does nothing: it returns the ticket."""
+    """A control that does nothing: it trains the ticket."""
 
-    def loop(self, recipe, world, seed):
-        rounds = yield from recipe.loop(recipe, world, seed)
-        return rounds[-1:]
+    def trainings(self, reference):
+        yield from ()
+        return (Drawn(job=reference.job, target=reference.target, cut=reference.cut),)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +283,7 @@ def test_exposure_adds_up_when_arms_start_at_different_steps(tmp_path) -> None:
 
     rounds = Runner(study.store, Inline(study.store)).drive(question.loops())
     dense = next(turns[0] for trial, turns in rounds.items() if trial.arm == "dense")
-    assert int(dense.end.exposure, 16) == expected_exposure(question, 0, 40)
+    assert int(dense.end.exposure, 16) == expected_exposure(question.world, 0, 40)
     trial, turns = next((t, x) for t, x in rounds.items() if t.arm == "reinit")
     forged = replace(turns[0], end=replace(turns[0].end, exposure="0" * 32))
     with pytest.raises(CheckError, match="have not seen the same"):

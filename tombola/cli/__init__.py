@@ -1,6 +1,14 @@
 """The command line: names things, checks the whole call, works, prints."""
 
-from tombola.cli import find, listing, ship, studies  # each adds its commands to the application
+from tombola.cli import (
+    data,
+    find,
+    gc,
+    listing,
+    report,
+    ship,
+    studies,
+)  # each adds its commands to the application
 from tombola.cli.app import app, main
 
-__all__ = ["app", "find", "listing", "main", "ship", "studies"]
+__all__ = ["app", "data", "find", "gc", "listing", "main", "report", "ship", "studies"]

@@ -85,10 +85,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         frames = users_part(printed(error))
+        if frames is None and isinstance(error, OSError):
+            return refused(error)
         if frames is None:
             raise
         complain(f"an error in your code; finished work is kept.\n{frames}")
         return 1
+
+
+def refused(error: OSError) -> int:
+    """Say what the system would not do. A place that was named, wrongly, is the call's fault."""
+    if error.filename is None:
+        complain(
+            f"the system refused: {error}. Finished work is kept; repeat the command to go on."
+        )
+        return 1
+    complain(
+        f"{error.filename}: {error.strerror}. Name another place, with --store, --data or --out."
+    )
+    return 2
 
 
 def complain(text: str) -> None:

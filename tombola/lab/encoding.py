@@ -7,13 +7,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 from safetensors.torch import load as decode_tensors
-from safetensors.torch import save as encode_tensors
 from torch import Tensor
 
 from tombola.train.leg import Leg, Reading
 from tombola.values.digest import digest
 from tombola.values.mask import Mask
 from tombola.values.params import Params
+from tombola.values.tensors import encode_tensors
 
 T = TypeVar("T", Params, Mask)
 

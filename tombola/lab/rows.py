@@ -8,6 +8,7 @@ from tombola.lab.question import Question, Trial, metric_names
 from tombola.lab.statistics import summarise
 from tombola.lab.verdict import TICKET
 from tombola.pieces.schedule import round_half_up
+from tombola.recipes.job import job_key
 from tombola.recipes.recipe import Recipe, Round
 
 
@@ -43,8 +44,8 @@ def _row(
     question: Question, arm: str, number: int, turns: Mapping[int, list[Round]]
 ) -> dict[str, Any]:
     counts = [_kept_by_layer(question, turn) for of_seed in turns.values() for turn in of_seed]
-    target = question.targets[number]
-    kept = sum(counts[0].values()) if counts else round_half_up(target.density * question.total)
+    asked = round_half_up(question.target(arm, number).density * question.total)
+    kept = sum(counts[0].values()) if counts else asked
     metrics = {}
     for name in metric_names(question.world):
         values = [_value(turns.get(seed, []), name) for seed in question.seeds]
@@ -65,9 +66,10 @@ def _row(
 
 
 def _kept_by_layer(question: Question, turn: Round) -> dict[str, int]:
+    """Weights kept of each tensor in scope of the network that was trained, a thinner one too."""
     return {
         layer.name: turn.end.kept.get(layer.name, layer.count)
-        for layer in question.recipe.layers(question.world)
+        for layer in question.recipe.layers(turn.job.world)
     }
 
 
@@ -87,12 +89,17 @@ def samples_of(rows: list[dict[str, Any]], judged_round: int) -> dict[str, dict[
     }
 
 
-def trials_of(rounds: Rounds) -> list[dict[str, Any]]:
-    """Where each trained network and ticket lies in the store, by digest."""
-    return [_reference(trial, turn) for trial, turns in rounds.items() for turn in turns]
+def trials_of(question: Question, rounds: Rounds) -> list[dict[str, Any]]:
+    """Where each trained network and ticket lies in the store, by digest, and what it took.
+
+    call: key of its training, whose record has the validation curve. kept: weights by layer. spent:
+    optimiser steps to find and train it, from the initial values on. cuts_to_zero: whether its cut
+    weights are zero, rather than frozen at other values.
+    """
+    return [_reference(question, trial, turn) for trial, turns in rounds.items() for turn in turns]
 
 
-def _reference(trial: Trial, turn: Round) -> dict[str, Any]:
+def _reference(question: Question, trial: Trial, turn: Round) -> dict[str, Any]:
     return {
         "arm": trial.arm,
         "seed": trial.seed,
@@ -104,4 +111,8 @@ def _reference(trial: Trial, turn: Round) -> dict[str, Any]:
         "mask": turn.end.mask.digest,
         "params": turn.end.params.digest,
         "diverged_at": turn.end.diverged_at,
+        "call": job_key(turn.job),
+        "kept": _kept_by_layer(question, turn),
+        "spent": turn.spent,
+        "cuts_to_zero": turn.job.parametrisation.cuts_to_zero,
     }

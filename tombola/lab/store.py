@@ -5,19 +5,24 @@
     calls/ab/<key>.json             a finished job: its result, with digests for handles
     legs/<trajectory>/<step>        unfinished (or continuable) trainings
     studies/<digest>.json           finished studies
+    reports/<digest>.html           a page for each, where one was made
+    work/, claims/                  who is at work (see `presence`)
     damaged/                        what did not have the digest it was named by
 
 Everything is written under a temporary name and renamed, the call record last: a job is done when
 its record exists. Reading verifies digests, so no fsync is needed: a torn or damaged object is
 named, set aside and recomputed. Several processes may share a store.
+
+The time of a file is when it was last written or used; `gc` looks at it.
 """
 
 import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -25,6 +30,7 @@ from typing import Any, Generic, TypeVar
 from safetensors import SafetensorError
 
 from tombola.errors import DamagedObjectError, StoreError, StoreFullError, WorkError
+from tombola.lab import presence
 from tombola.lab.encoding import decode_leg, decode_value, encode_leg, encode_value
 from tombola.train.leg import Leg
 from tombola.values.digest import digest
@@ -33,6 +39,23 @@ from tombola.values.params import Params
 
 SCHEMA = 1
 T = TypeVar("T", Params, Mask)
+
+# What lies where, by part; the group is the name it is known by. Nothing else there is ours.
+_PARTS = {
+    part: re.compile(pattern)
+    for part, pattern in {
+        "temporary": r"(?:.+/)?(\.[^/]+\.\d+\.(?:[0-9a-f]{8}|part))",
+        "studies": r"studies/([0-9a-f]{64})\.json",
+        "reports": r"reports/([0-9a-f]{64})\.html",
+        "calls": r"calls/../([0-9a-f]{64})\.json",
+        "objects": r"objects/../([0-9a-f]{64})\.safetensors",
+        "legs": r"legs/([^/]+)/\d+\.leg",
+        "checkpoints": r"legs/([^/]+)/\d+\.checkpoint",
+        "work": r"work/([^/]+)",
+        "claims": r"claims/([0-9a-f]{64})",
+        "damaged": r"damaged/([^/]+)",
+    }.items()
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +68,19 @@ class Stored(Generic[T]):
 
     def load(self) -> T:
         return self.store.fetch(self.type, self.digest)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file of a store. part: the folder it belongs to, or "temporary" for one half-written; name:
+    digest, key or trajectory; bytes: on disk; used: when it was last written or used, in
+    nanoseconds."""
+
+    path: Path
+    part: str
+    name: str
+    bytes: int
+    used: int
 
 
 class Store:
@@ -87,6 +123,8 @@ class Store:
             found = json.loads(head.read_text())
             schema = int(found["schema"])
             ours = found["format"] == "tombola-store"
+            if schema < 1:
+                raise ValueError(schema)
         except OSError as error:
             raise StoreError(f"store {self.folder} cannot be read: {error}.") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -114,7 +152,7 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise StoreError unless a file can be made here; asked before work starts."""
-        probe = self.folder / f"write-test-{secrets.token_hex(4)}"
+        probe = self._temporary(self.folder / "write-test")
         try:
             probe.write_bytes(b"")
             probe.unlink()
@@ -125,7 +163,7 @@ class Store:
             ) from error
 
     def _write(self, path: Path, content: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        temporary = self._temporary(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -135,20 +173,26 @@ class Store:
                 temporary.write_bytes(content)
             temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            reason = "the disk is full" if full else str(error)
-            raise StoreFullError(
-                f"store {self.folder}: {reason}. Finished work is kept; make room and repeat the "
-                "command to go on."
-            ) from error
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise self._full(error) from error
+
+    def _temporary(self, path: Path) -> Path:
+        return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+
+    def _full(self, error: OSError) -> StoreFullError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return StoreFullError(
+            f"store {self.folder}: {'the disk is full' if full else error}. Finished work is kept; "
+            "make room and repeat the command to go on."
+        )
 
     # -- objects -----------------------------------------------------------------------------
 
     def put(self, value: Params | Mask) -> str:
         """Store tensors; returns their digest."""
         path = self._object_path(value.digest)
-        if path.exists():
+        if self.has(value.digest):
             with suppress(DamagedObjectError):  # set aside, and written anew
                 kind: type[Any] = type(value)
                 self.fetch(kind, value.digest)
@@ -180,16 +224,23 @@ class Store:
         raise DamagedObjectError(name, f"object {path}: {reason}; set aside, to be recomputed.")
 
     def has(self, name: str) -> bool:
-        return self._object_path(name).exists()
+        """Whether an object is there, whole or not; it counts as used now."""
+        return _note_use(self._object_path(name))
 
     def _object_path(self, name: str) -> Path:
         return self.folder / "objects" / name[:2] / f"{name}.safetensors"
 
     def _set_aside(self, path: Path) -> None:
-        aside = self.folder / "damaged"
-        aside.mkdir(exist_ok=True)
-        with suppress(FileNotFoundError):  # another process was faster
-            path.replace(aside / f"{path.name}.{secrets.token_hex(4)}")
+        part, aside = path.relative_to(self.folder).parts[0], self.folder / "damaged"
+        try:
+            aside.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):  # another process was faster
+                path.replace(aside / f"{part}-{path.name}.{secrets.token_hex(4)}")
+        except OSError as error:
+            raise WorkError(
+                f"{path} is damaged and cannot be set aside: {error}. Remove it, and repeat the "
+                "command."
+            ) from error
 
     # -- calls -------------------------------------------------------------------------------
 
@@ -205,20 +256,34 @@ class Store:
 
     def recall(self, key: str, result_type: type[Any]) -> Any | None:
         """A finished job's result with handles, or None when it has to be (re)computed."""
-        path = self._call_path(key)
-        content = self._read_json(path)
+        content = self.call(key)
         if content is None:
             return None
         decoded = {name: self._decode(value) for name, value in content["result"].items()}
         handles = [value for value in decoded.values() if isinstance(value, Stored)]
         if not all(self.has(handle.digest) for handle in handles):
             return None
+        _note_use(self._call_path(key))
         return result_type(**decoded)
 
     def context(self, key: str) -> dict[str, Any]:
         """What was noted beside a result: seconds, versions, host. Never part of its identity."""
-        content = self._read_json(self._call_path(key))
+        content = self.call(key)
         return {} if content is None else dict(content["context"])
+
+    def call(self, key: str) -> dict[str, Any] | None:
+        """A call's record as it is written; None when it is missing or damaged."""
+        content = self._read_json(self._call_path(key))
+        if content is not None and content["key"] != key:  # another call's, under this one's name
+            self._set_aside(self._call_path(key))
+            return None
+        return content
+
+    def objects_of(self, key: str) -> set[str]:
+        """Digests of the objects that a call's result names; none where it is not recorded."""
+        content = self.call(key)
+        named = [] if content is None else map(self._decode, content["result"].values())
+        return {value.digest for value in named if isinstance(value, Stored)}
 
     def forget(self, key: str) -> None:
         """Drop a call's record, so that it is computed again."""
@@ -254,6 +319,8 @@ class Store:
                 return dict(content)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise WorkError(f"{path} cannot be read: {error}.") from error
         except (ValueError, KeyError, AttributeError, TypeError):
             pass
         self._set_aside(path)
@@ -293,10 +360,9 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def _legs(self, trajectory: str) -> Iterator[tuple[int, Path]]:
-        folder = self.folder / "legs" / trajectory
-        if folder.is_dir():
-            for path in list(folder.iterdir()):
-                if path.suffix in (".leg", ".checkpoint") and not path.name.startswith("."):
+        with suppress(FileNotFoundError):  # none, or another process has just removed the last
+            for path in list((self.folder / "legs" / trajectory).iterdir()):
+                if path.suffix in (".leg", ".checkpoint") and path.stem.isdecimal():
                     yield int(path.stem), path
 
     # -- studies -----------------------------------------------------------------------------
@@ -305,17 +371,110 @@ class Store:
         self._write_json(self.folder / "studies" / f"{name}.json", content)
 
     def read_study(self, name: str) -> dict[str, Any] | None:
-        return self._read_json(self.folder / "studies" / f"{name}.json")
+        path = self.folder / "studies" / f"{name}.json"
+        content = self._read_json(path)
+        if content is not None and content["document"]["study"] != name:
+            self._set_aside(path)
+            return None
+        return content
 
     def studies(self) -> list[str]:
         """Digests of all studies, the latest last."""
-        paths = (self.folder / "studies").glob("[!.]*.json")
-        return [path.stem for path in sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.name))]
+        found = [held for held in self.files("studies") if held.part == "studies"]
+        return [held.name for held in sorted(found, key=lambda held: (held.used, held.name))]
+
+    def lost_studies(self) -> set[str]:
+        """Digests of studies whose records were damaged, set aside, and not made again."""
+        aside = (held.name.partition("-") for held in self.files("damaged"))
+        lost = {name[:64] for part, _, name in aside if part == "studies"}
+        return lost - set(self.studies())
+
+    # -- who is at work ----------------------------------------------------------------------
+
+    @contextmanager
+    def at_work(self, study: str | None, recipe: str, world: str) -> Iterator[presence.Diary]:
+        """While this is held, `gc` leaves alone what was used since it began; where it ends in an
+        error or a kill, also what the study it was for had asked for.
+
+        study: its digest; None for work that belongs to no study. recipe, world: for people.
+        """
+        try:
+            diary = presence.Diary(self.folder, study, recipe, world)
+        except OSError as error:
+            raise self._full(error) from error
+        done = False
+        try:
+            yield diary
+            done = True
+        finally:
+            diary.close(forget=done or study is None)
+        for command in self.commands():
+            if command.study == study and not command.alive:  # interrupted, and now made good
+                with suppress(OSError):
+                    command.path.unlink()
+
+    def commands(self) -> list[presence.Command]:
+        """Those at work, and those that were interrupted."""
+        return list(presence.commands(self.folder))
+
+    def claim(self, key: str) -> presence.Claim | None:
+        """Take a job on, so that other processes do something else; None while one of them has."""
+        try:
+            return presence.claim(self.folder, key)
+        except OSError as error:
+            raise self._full(error) from error
+
+    # -- all there is ------------------------------------------------------------------------
+
+    def files(self, within: str = ".") -> Iterator[Held]:
+        """Every file that is the store's own, or those in one folder of it. Files may come and go
+        meanwhile."""
+        for folder, _, names in os.walk(self.folder / within):
+            for path in (Path(folder, name) for name in names):
+                held = self._held(path)
+                if held is not None:
+                    yield held
+
+    def _held(self, path: Path) -> Held | None:
+        place = path.relative_to(self.folder).as_posix()
+        for part, pattern in _PARTS.items():
+            match = pattern.fullmatch(place)
+            if match is not None:
+                with suppress(FileNotFoundError):
+                    facts = path.stat()
+                    return Held(path, part, match[1], facts.st_size, facts.st_mtime_ns)
+                break
+        return None
 
     def size(self) -> dict[str, int]:
-        """Bytes on disk by folder."""
-        return {
-            part.name: sum(f.stat().st_size for f in part.rglob("*") if f.is_file())
-            for part in sorted(self.folder.iterdir())
-            if part.is_dir()
-        }
+        """Bytes on disk by part."""
+        sizes: dict[str, int] = {}
+        for held in self.files():
+            sizes[held.part] = sizes.get(held.part, 0) + held.bytes
+        return dict(sorted(sizes.items()))
+
+    def remove(self, held: Held) -> int:
+        """Take a file away, unless it was used since it was listed; returns the bytes freed."""
+        try:
+            if held.path.stat().st_mtime_ns != held.used:
+                return 0
+            held.path.unlink()
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise WorkError(f"{held.path} cannot be removed: {error}.") from error
+        if held.part in ("objects", "calls", "legs", "checkpoints"):
+            with suppress(OSError):  # not empty, or gone
+                held.path.parent.rmdir()
+        return held.bytes
+
+
+def _note_use(path: Path) -> bool:
+    """Whether a file is there; its time becomes now, where that may be changed."""
+    try:
+        os.utime(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return path.exists()
+    return True

@@ -1,26 +1,30 @@
 """A study: asked, run, checked, judged, kept; and what can be had from it afterwards."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
-from tombola.errors import CallError
+from tombola.errors import CallError, DamagedObjectError, TombolaError, WorkError
 from tombola.lab.checks import checks_of
 from tombola.lab.engines.engine import Engine
 from tombola.lab.engines.inline import Inline
 from tombola.lab.engines.processes import Processes, can_fork
-from tombola.lab.question import Question, seeds_of
+from tombola.lab.events import Answered, Opened, Watcher, together
+from tombola.lab.presence import Diary
+from tombola.lab.provenance import about, call_cost
+from tombola.lab.question import Question, Trial, seeds_of
 from tombola.lab.rows import rows_of, samples_of, trials_of
-from tombola.lab.runner import Runner
+from tombola.lab.runner import Runner, Tally
 from tombola.lab.store import Store
 from tombola.lab.verdict import RULES, TICKET, Rule, Verdict, judge
 from tombola.recipes.controls import CONTROLS, Control
 from tombola.recipes.job import Job
-from tombola.recipes.recipe import Recipe
+from tombola.recipes.jobs import Train
+from tombola.recipes.recipe import Recipe, Round
 from tombola.values.mask import Mask
 from tombola.values.params import Params
 from tombola.values.ticket import Ticket
@@ -29,41 +33,20 @@ from tombola.world.world import World
 DEFAULT_ARMS = ("dense", TICKET, "reinit", "shuffle")
 
 
-class Watcher(Protocol):
-    """Who wants to know how a study is getting on."""
-
-    def started(self, job: Job) -> None: ...
-
-    def finished(self, job: Job) -> None: ...
-
-    def steps(self, number: int) -> None: ...
-
-
-class NoWatcher:
-    """Nobody."""
-
-    def started(self, job: Job) -> None:
-        return None
-
-    def finished(self, job: Job) -> None:
-        return None
-
-    def steps(self, number: int) -> None:
-        return None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """A finished study, as stored.
 
     document: what `tombola find --json` prints. facts: what later commands need beside it: the
-    names it was asked by, where its trials lie, margin and resolution, what each call cost.
+    names it was asked by, what they stood for, where its trials lie, margin and resolution, the
+    keys of its calls and the trajectories of its trainings, what each asking cost, when and where.
+    worlds: in which an arm was trained at a round; empty for a study read from the store.
     """
 
     store: Store
     document: Mapping[str, Any]
     facts: Mapping[str, Any]
-    world: World | None = field(default=None, repr=False)
+    worlds: Mapping[tuple[str, int], World] = field(default_factory=dict, repr=False)
 
     @property
     def digest(self) -> str:
@@ -127,46 +110,64 @@ class Study:
         return dict(found[0])
 
     def ticket(self, **which: Any) -> Ticket:
-        """The ticket of a trial (see `trial`): its start and its mask, to be trained."""
+        """The ticket of a trial (see `trial`): its start and its mask, to be trained.
+
+        Raises:
+            CallError: cut weights are frozen at other values than zero, which no ticket can say.
+        """
         trial = self.trial(**which)
-        init = self.store.fetch(Params, trial["init"])
-        mask = self.store.fetch(Mask, trial["mask"])
+        if not trial["cuts_to_zero"]:
+            raise CallError(
+                f"arm {trial['arm']!r} freezes what it cuts; a ticket has a start and a mask, and "
+                "what is cut is zero. Take the trained network: `study.model()`, or ship it to "
+                "safetensors."
+            )
+        return Ticket(
+            init=self.store.fetch(Params, trial["init"]),
+            mask=self.mask(**which),
+            start_step=trial["start_step"],
+            provenance=self.provenance(**which),
+        )
+
+    def provenance(self, **which: Any) -> dict[str, Any]:
+        """Where a trial comes from, as in `Ticket`."""
+        trial = self.trial(**which)
         kept = next(
             row["density"]
             for row in self.rows
             if (row["arm"], row["round"]) == (trial["arm"], trial["round"])
         )
-        return Ticket(
-            init=init,
-            mask=mask,
-            start_step=trial["start_step"],
-            provenance={
-                "recipe": self.document["recipe"],
-                "world": self.document["world"],
-                "seed": trial["seed"],
-                "round": trial["round"],
-                "density": kept,
-                "lineage": {
-                    "study": self.digest,
-                    "arm": trial["arm"],
-                    "init": trial["init"],
-                    "mask": trial["mask"],
-                },
+        return {
+            "recipe": self.document["recipe"],
+            "world": self.document["world"],
+            "seed": trial["seed"],
+            "round": trial["round"],
+            "density": kept,
+            "lineage": {
+                "study": self.digest,
+                "arm": trial["arm"],
+                "init": trial["init"],
+                "mask": trial["mask"],
             },
-        )
+        }
+
+    def mask(self, **which: Any) -> Mask:
+        """What a trial keeps."""
+        return self.store.fetch(Mask, self.trial(**which)["mask"])
 
     def params(self, **which: Any) -> Params:
-        """All tensors of a trained network, cut weights +0.0."""
+        """All tensors of a trained network, cut weights +0.0 or as frozen."""
         return self.store.fetch(Params, self.trial(**which)["params"])
 
     def model(self, **which: Any) -> nn.Module:
         """The trained sparse network of a trial (see `trial`), a plain module."""
-        if self.world is None:
+        if not self.worlds:
             raise CallError(
                 "this study was read from the store without its world; use `params()` "
                 "and load them into your network."
             )
-        return self.world.network(self.params(**which)).eval()
+        trial = self.trial(**which)
+        return self.worlds[trial["arm"], trial["round"]].network(self.params(**which)).eval()
 
 
 def find(
@@ -179,11 +180,13 @@ def find(
     controls_at: str = "judged",
     jobs: int = 1,
     store: Store | str | Path = ".tombola",
+    watchers: Sequence[Watcher] = (),
 ) -> Study:
     """Find tickets, train the controls, judge.
 
     seeds: how many, or which. arms: names of controls, controls, or other recipes to compare with.
     jobs: processes at once; 1 works in this process. store: a folder, made if it is not there.
+    watchers: told what happens (see `tombola.lab.events`), for example trackers.
 
     Returns the study; the same call again trains nothing.
 
@@ -198,7 +201,8 @@ def find(
         rule=rule_named(rule),
         controls_at=controls_at,
     )
-    return answer(question, store if isinstance(store, Store) else Store(store), jobs=jobs)
+    store = store if isinstance(store, Store) else Store(store)
+    return answer(question, store, jobs=jobs, watchers=watchers)
 
 
 def answer(
@@ -206,23 +210,40 @@ def answer(
     store: Store,
     *,
     jobs: int = 1,
-    watcher: Watcher | None = None,
+    watchers: Sequence[Watcher] = (),
     names: Mapping[str, Any] | None = None,
 ) -> Study:
     """Run a question to its study; what is stored already is not done again."""
+    if not isinstance(jobs, int) or jobs < 1:
+        raise CallError(f"jobs={jobs!r}: want a whole number of processes, 1 or more.")
     if jobs > 1 and question.world.numerics.threads > 1:
         raise CallError(
             f"jobs={jobs} with Numerics(threads={question.world.numerics.threads}): processes are "
             "forked, and torch's threads do not survive a fork. Use jobs=1, or one thread."
         )
     store.check_writable()
-    watcher, began = watcher or NoWatcher(), time.perf_counter()
-    engine = engine_of(store, jobs, watcher.steps)
-    runner = Runner(store, engine, watcher.started, watcher.finished)
-    try:
-        rounds = question.reached(runner.drive(question.loops()))
-    finally:
-        engine.close()
+    with store.at_work(question.digest, question.recipe.name, question.world.name) as diary:
+        try:
+            return _answered(question, store, jobs, watchers, names or {}, diary)
+        except TombolaError as error:
+            if isinstance(error, WorkError):
+                raise
+            # Found out on the way only, so the call was not wrong: what is finished stays.
+            raise WorkError(str(error)).with_traceback(error.__traceback__) from error
+
+
+def _answered(
+    question: Question,
+    store: Store,
+    jobs: int,
+    watchers: Sequence[Watcher],
+    names: Mapping[str, Any],
+    diary: Diary,
+) -> Study:
+    tell, began = together([*watchers, diary.watch]), time.perf_counter()
+    if watchers:
+        tell(Opened(question, planned(question, store)))
+    rounds, checks, tally = _driven(question, store, jobs, tell)
     rows = rows_of(question, rounds)
     setting = {
         "judged_round": question.judged_round,
@@ -231,7 +252,7 @@ def answer(
         "judged_density": question.world.judged_density,
     }
     verdict = verdict_of(question.rule, rows, setting)
-    document = {
+    document: dict[str, Any] = {
         "schema": 1,
         "study": question.digest,
         "recipe": question.recipe.name,
@@ -239,26 +260,75 @@ def answer(
         "seeds": list(question.seeds),
         "rows": rows,
         "verdict": verdict.as_json(),
-        "checks": checks_of(question, rounds),
+        "checks": checks,
         "cost": {
-            "steps_trained": sum(store.context(key)["steps"] for key in runner.tally.run),
-            "steps_reused": sum(job.steps for job in runner.tally.stored.values()),
+            "steps_trained": sum(store.context(key)["steps"] for key in tally.run),
+            "steps_reused": sum(job.steps for job in tally.stored.values()),
             "seconds": round(time.perf_counter() - began, 3),
         },
         "store": str(store.folder),
         "report": None,
     }
+    calls = tally.stored | tally.run
     facts = {
-        "names": dict(names or {}),
+        "names": dict(names),
         "setting": setting,
         "arms": list(question.arms),
         "rule": question.rule.name,
         "controls_at": question.controls_at,
-        "trials": trials_of(rounds),
-        "costs": [*earlier_costs(store, question.digest), document["cost"]],
+        "about": about(question),
+        "trials": trials_of(question, rounds),
+        "calls": sorted(calls),
+        "trainings": sorted({job.trajectory for job in calls.values() if isinstance(job, Train)}),
+        "costs": [*earlier_costs(store, question.digest), call_cost(document["cost"])],
     }
     store.write_study(question.digest, {"document": document, "facts": facts})
-    return Study(store=store, document=document, facts=facts, world=question.world)
+    tell(Answered(document, facts))
+    worlds = {
+        (trial.arm, turn.target.round): turn.job.world
+        for trial, turns in rounds.items()
+        for turn in turns
+    }
+    return Study(store=store, document=document, facts=facts, worlds=worlds)
+
+
+def _driven(
+    question: Question, store: Store, jobs: int, tell: Watcher
+) -> tuple[dict[Trial, tuple[Round, ...]], dict[str, bool | None], Tally]:
+    """All trials run and checked. A stored object that only the checks find damaged has been set
+    aside by then: what makes it is run again, once."""
+    run: dict[str, Job] = {}
+    found: set[str] = set()
+    while True:
+        engine = engine_of(store, jobs, tell)
+        runner = Runner(store, engine, tell)
+        try:
+            rounds = runner.drive(question.loops())
+            checks = checks_of(question, rounds)
+        except DamagedObjectError as error:
+            if error.digest in found:
+                raise
+            found.add(error.digest)
+        else:
+            stored = {key: job for key, job in runner.tally.stored.items() if key not in run}
+            return rounds, checks, Tally(stored=stored, run=run | runner.tally.run)
+        finally:
+            run |= runner.tally.run
+            engine.close()
+
+
+def planned(question: Question, store: Store) -> Tally:
+    """What a question takes beyond what is stored; trains nothing."""
+    runner = Runner(store, None)
+    runner.drive(question.loops())
+    return runner.tally
+
+
+def with_report(study: Study, path: Path) -> Study:
+    """The study with the place of its report in its document, here and in the store."""
+    noted = replace(study, document={**study.document, "report": str(path)})
+    study.store.write_study(study.digest, {"document": noted.document, "facts": noted.facts})
+    return noted
 
 
 def earlier_costs(store: Store, name: str) -> list[dict[str, Any]]:
@@ -267,13 +337,11 @@ def earlier_costs(store: Store, name: str) -> list[dict[str, Any]]:
     return [] if content is None else list(content["facts"]["costs"])
 
 
-def engine_of(store: Store, jobs: int, say: Callable[[int], None]) -> Engine:
+def engine_of(store: Store, jobs: int, tell: Watcher) -> Engine:
     """Processes where more than one job is asked for and the system can fork, else this one."""
-    if not isinstance(jobs, int) or jobs < 1:
-        raise CallError(f"jobs={jobs!r}: want a whole number of processes, 1 or more.")
     if jobs > 1 and can_fork():
-        return Processes(store, jobs, say)
-    return Inline(store, say)
+        return Processes(store, jobs, tell)
+    return Inline(store, tell)
 
 
 def verdict_of(rule: Rule, rows: list[dict[str, Any]], setting: Mapping[str, Any]) -> Verdict:
@@ -327,15 +395,26 @@ def open_study(store: Store, prefix: str) -> Study:
     names = store.studies()
     if not names:
         raise CallError(f"store {store.folder} has no study yet; `tombola find` makes one.")
-    chosen = names[-1:] if prefix == "latest" else [n for n in names if n.startswith(prefix)]
-    if len(chosen) != 1:
-        listed = ", ".join(name[:12] for name in (chosen or names)[-8:])
-        what = f"{len(chosen)} studies begin with" if chosen else "no study begins with"
-        raise CallError(f"{what} {prefix!r}; there are {listed}.")
-    content = store.read_study(chosen[0])
+    name = one_of(names, prefix)
+    content = store.read_study(name)
     if content is None:
         raise CallError(
-            f"study {chosen[0][:12]} was damaged and has been set aside; repeat its "
+            f"study {name[:12]} was damaged and has been set aside; repeat its "
             "`tombola find`, which trains nothing that is stored."
         )
     return Study(store=store, document=content["document"], facts=content["facts"])
+
+
+def one_of(studies: Sequence[str], prefix: str) -> str:
+    """The one study whose digest begins so; the last of them for `latest`.
+
+    Raises:
+        CallError: none, or several.
+    """
+    latest = prefix == "latest"
+    chosen = studies[-1:] if latest else [name for name in studies if name.startswith(prefix)]
+    if len(chosen) != 1:
+        listed = ", ".join(name[:12] for name in (chosen or studies)[-8:])
+        what = f"{len(chosen)} studies begin with" if chosen else "no study begins with"
+        raise CallError(f"{what} {prefix!r}; there are {listed or 'none'}.")
+    return chosen[0]

@@ -32,7 +32,7 @@ def verify(
     if sample < 0:
         raise CallError(f"sample={sample}: want a number of results, or 0 for all.")
     runner = Runner(store, None)
-    rounds = question.reached(runner.drive(question.loops()))
+    rounds = runner.drive(question.loops())
     stored = sorted(runner.tally.stored)
     order = torch.randperm(len(stored), generator=stream(0, "verify", question.digest)).tolist()
     chosen = [stored[place] for place in order][: sample or len(stored)]

@@ -55,6 +55,8 @@ def show_study(console: "Console", study: "Study") -> None:
             }
         )
     )
+    if document["report"]:
+        console.print(f"report  {document['report']}", soft_wrap=True)  # whole, to be copied
 
 
 def table_of(rows: Iterable[Mapping[str, Any]], judged_round: int) -> "Table":
@@ -254,6 +256,11 @@ def show_shipment(console: "Console", shipped: Mapping[str, Any]) -> None:
             f"{fraction(shipped['test_accuracy'])}, measured on the file; n = 1, no interval"
         )
     console.print(grid({**said, "note": " ".join(shipped["notes"])}))
+
+
+def show_report(console: "Console", document: Mapping[str, Any]) -> None:
+    """Where the page is, and how large."""
+    console.print(f"{document['report']}, {size(document['bytes'])}", soft_wrap=True)
 
 
 def columns(*left: str, right: Sequence[str] = ()) -> "Table":

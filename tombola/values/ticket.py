@@ -5,18 +5,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as decode_tensors
-from safetensors.torch import save as encode_tensors
 from torch import nn
 
 from tombola.errors import TicketError
 from tombola.values.digest import digest
 from tombola.values.mask import Mask
 from tombola.values.params import Params, params_of
+from tombola.values.tensors import encode_tensors
 
 SCHEMA = 1
 PROVENANCE = ("recipe", "world", "seed", "round", "density", "lineage")
@@ -175,16 +175,26 @@ class Ticket:
 
 def _check_facts(facts: Mapping[str, Any], where: str) -> None:
     schema = facts.get("schema")
-    if not isinstance(schema, int) or not isinstance(facts.get("start_step"), int):
+    if not _is_count(schema) or not _is_count(facts.get("start_step")):
         raise TicketError(f"{where} is a safetensors file, but not a ticket of tombola.")
     if schema > SCHEMA:
         raise TicketError(
             f"{where} has schema {schema}, this tombola knows {SCHEMA}. Update tombola."
         )
+    seed, lineage = facts.get("seed"), facts.get("lineage")
+    if not (seed is None or _is_count(seed)) or not isinstance(lineage, dict | None):
+        raise TicketError(
+            f"{where} is damaged: its seed is {seed!r:.40}, its lineage {lineage!r:.40}; want a "
+            "whole number, and digests by name."
+        )
     if facts.get("basis") is not None:
         raise TicketError(
             f"{where} is in basis {facts['basis']!r}; this tombola knows weights only."
         )
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 class Hold:

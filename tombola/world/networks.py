@@ -129,14 +129,14 @@ class Network:
         return replace(
             world,
             steps=self.short,
-            evaluate_every=max(1, self.short // 10),
+            evaluate_every=max(1, self.short // 5),
             optimiser=replace(self.optimiser, rate=rate),  # type: ignore[type-var]
             judged_density=SHORT_DENSITY,
             margin=SHORT_MARGIN,
         )
 
 
-SHORT = {"train": 2_000, "validation": 500, "test": 1_000}
+SHORT = {"train": 2_000, "validation": 200, "test": 500}
 SHORT_DENSITY = 0.69  # two rounds, in each of the networks
 SHORT_MARGIN = 0.05
 
@@ -185,7 +185,7 @@ def _conv(pairs: int, lr: float, steps: int, judged: float, dropout: float = 0.0
         steps=steps,
         batch_size=60,
         judged_density=judged,
-        short=100,
+        short=60,
         rates={"conv": 0.85 if pairs == 3 else 0.9, "linear": 0.8, "output": 0.9},
     )
 
@@ -199,7 +199,7 @@ def _resnet20(lr: float, warm_up: int = 0) -> Network:
         steps=30_000,
         batch_size=128,
         judged_density=0.2622,
-        short=60,
+        short=30,
         rates=0.8,
         unpruned=("*.shortcut.*", "output.weight"),
         augmented=True,
@@ -217,7 +217,7 @@ def _vgg19(lr: float, warm_up: int = 0) -> Network:
         steps=160 * epoch,
         batch_size=64,
         judged_density=0.0352,
-        short=30,
+        short=12,
         rates=0.8,
         unpruned=("output.weight",),
         augmented=True,

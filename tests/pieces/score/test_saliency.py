@@ -136,5 +136,5 @@ def test_needs_examples_and_nothing_trained() -> None:
 
 @pytest.mark.parametrize("wrong", [{"batches": 0}, {"batch_size": 0}])
 def test_wants_at_least_one_example(wrong: dict[str, int]) -> None:
-    with pytest.raises(RecipeError, match="want at least one batch of at least one example"):
+    with pytest.raises(RecipeError, match="at least one batch of at least one example"):
         Saliency(**wrong)
