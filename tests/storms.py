@@ -99,7 +99,7 @@ Wait = Callable[[float | None], int | None]
 def _forked(
     running: Running, argv: list[str], checkpoint_seconds: float, limit: int | None
 ) -> Wait:
-    _warm_up()
+    warm_up()
     process = multiprocessing.get_context("fork").Process(
         target=_in_fork, args=(argv, running.log, checkpoint_seconds, limit)
     )
@@ -115,7 +115,7 @@ def _forked(
 
 
 @functools.cache
-def _warm_up() -> None:
+def warm_up() -> None:
     """Import what a study imports as it goes, once for all forks."""
     torch.optim.SGD([torch.zeros(1)], lr=1.0)  # torch's compiler
     for module in ("scipy.stats", "plotly.graph_objects", "tombola.cli.find", "tombola.lab.verify"):
