@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tombola.world.world import World
 
 T = TypeVar("T")
+MOST_DRAWS = 1_000  # of a control for each seed
 
 
 def find_recipe(text: str) -> "Recipe":
@@ -88,8 +89,10 @@ def find_arms(texts: Sequence[str], draws: int) -> "list[str | Control | Recipe]
     from tombola.recipes.catalogue import RECIPES
     from tombola.recipes.controls import CONTROLS, Longer, Reinit
 
-    if draws < 1:
-        raise CallError(f"--draws {draws}: want how often a seed draws reinit, 1 or more.")
+    if not 1 <= draws <= MOST_DRAWS:
+        raise CallError(
+            f"--draws {draws}: want how often a seed draws reinit, 1 to {MOST_DRAWS:,}."
+        )
     drawn = {arm.name: arm for arm in (Reinit(draws=draws), Longer(of=Reinit(draws=draws)))}
     if draws > 1 and not set(texts) & set(drawn):
         raise CallError(f"--draws {draws} is about the arm reinit, which is not among --arms.")

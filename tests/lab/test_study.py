@@ -316,6 +316,7 @@ class NeedsTraining:
     ("change", "error", "says"),
     [
         ({"seeds": 0}, CallError, "seeds=0"),
+        ({"seeds": 10**12}, CallError, "at most 10,000"),
         ({"seeds": [1, 1]}, CallError, "twice"),
         ({"seeds": [-1]}, CallError, "-1"),
         ({"arms": ("dense", "reinti")}, CallError, "reinti"),

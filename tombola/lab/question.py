@@ -233,6 +233,9 @@ def metric_names(world: World) -> tuple[str, ...]:
     )
 
 
+MOST_SEEDS = 10_000  # more is a slip of the finger, and would fill the memory before it trains
+
+
 def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """A number of seeds means 0, 1, ...; a sequence is taken as it is.
 
@@ -240,7 +243,7 @@ def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
     ((0, 1, 2), (4, 7))
     """
     if isinstance(seeds, int):
-        if seeds < 1:
-            raise CallError(f"seeds={seeds}: want at least one.")
+        if not 1 <= seeds <= MOST_SEEDS:
+            raise CallError(f"seeds={seeds}: want at least one, at most {MOST_SEEDS:,}.")
         return tuple(range(seeds))
     return tuple(seeds)
