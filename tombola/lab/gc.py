@@ -6,7 +6,6 @@ results, a call's record before the tensors it names. So a kill half-way costs n
 sweep takes the rest.
 """
 
-import os
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -130,7 +129,7 @@ def sweep(store: Store, drop: Collection[str] = (), *, unused_for: float = HOUR)
     files = list(store.files())
     for held in files:
         given = (held.part, held.name) in given_up or _study_of(held) in drop
-        if held.used >= (at_work if given else since) * 1e9 or _is_being_written(held):
+        if held.used >= (at_work if given else since) * 1e9:
             marks.file(held, Why.LATELY)
         elif lost and (held.part in RESULTS or _study_of(held) in lost):
             marks.file(held, Why.LOST)
@@ -155,19 +154,6 @@ def _study_of(held: Held) -> str | None:
         return held.name
     of_study = held.part == "damaged" and held.name.startswith("studies-")
     return held.name.removeprefix("studies-")[:64] if of_study else None
-
-
-def _is_being_written(held: Held) -> bool:
-    """Whether the process that a half-written file is named by still runs, on this machine."""
-    if held.part != "temporary":
-        return False
-    try:
-        os.kill(int(held.name.split(".")[-2]), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def free(store: Store, found: Sweep) -> int:

@@ -21,7 +21,7 @@ KINDS = {
     "work": "notes of commands that have ended",
     "claims": "jobs once taken on",
     "damaged": "set aside, and since made again or lost",
-    "temporary": "half-written, by processes that are gone",
+    "temporary": "half-written, and left like that",
 }
 
 
