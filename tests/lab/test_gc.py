@@ -279,6 +279,25 @@ def test_what_is_used_between_the_look_and_the_sweep_stays(store: Store) -> None
     assert missing(store, asked) == 0  # the study's record is gone, nothing that was just used
 
 
+def test_an_old_tensor_that_a_command_at_work_makes_again_stays(store: Store) -> None:
+    value = Params({})
+    store.put(value)
+    age(store)
+    assert [held.name for held in sweep(store).going] == [value.digest]
+    with store.at_work(None, "imp", "toy"):
+        store.put(value)  # there already: only its time changes
+        assert sweep(store, unused_for=0.0).going == ()
+
+
+def test_tickets_of_a_study_stay_where_a_record_is_damaged(store: Store) -> None:
+    for held in list(store.files("calls")):
+        held.path.write_text("{")
+    free(store, sweep(store))
+    study = open_study(store, question().digest)
+    for trial in study.facts["trials"]:
+        assert study.ticket(arm=trial["arm"], round=trial["round"]).mask.digest == trial["mask"]
+
+
 # -- killed half-way -------------------------------------------------------------------------
 
 
