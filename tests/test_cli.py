@@ -156,7 +156,7 @@ DIGITS = ("--on", "digits-short")
         (("find", "imp", *DIGITS, "--jobs", "0"), ["--jobs 0", "1 or more"]),
         (("find", "imp"), ["--on", "requires an argument"]),
         (("find", "imp", *DIGITS, "--controls-at", "al"), ["--controls-at", "all"]),
-        (("find", "imp", *DIGITS, "--draws", "0"), ["--draws 0", "1 or more"]),
+        (("find", "imp", *DIGITS, "--draws", "0"), ["--draws 0", "1 to 1,000"]),
         (("find", "imp", *DIGITS, "--draws", "2", "--arms", "dense"), ["--draws 2", "reinit"]),
         (("find", "imp", *DIGITS, "--seeds", "0"), ["seeds=0", "at least one"]),
         (("find", "imp", *DIGITS, "--seeds", "-1"), ["seeds=-1", "at least one"]),
