@@ -461,3 +461,27 @@ def test_prepare_without_randomness_is_asked_the_same_for_every_split() -> None:
     job = training(world)
     final_metrics(job, train(job))
     assert asked == [False] * 5 + [True] + [False] * 5 + [True] + [True, True]
+
+
+class Noisy(nn.Module):
+    """A network with dropout, so that noise can be seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found: Tensor = self.layers(inputs)
+        return found
+
+
+def test_order_and_noise_have_seeds_of_their_own() -> None:
+    noisy, quiet = toy_world(model=Noisy), toy_world()
+
+    def end(world: World, **seeds: int) -> str:
+        return train(training(world, FULL, **seeds)).coords.digest
+
+    assert end(noisy, order_seed=3, noise_seed=3) == end(noisy)  # those of the training itself
+    assert len({end(noisy), end(noisy, order_seed=4), end(noisy, noise_seed=4)}) == 3
+    assert end(quiet, noise_seed=4) == end(quiet)  # nothing random in it but the order
+    assert end(quiet, order_seed=4) != end(quiet)

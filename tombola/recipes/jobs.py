@@ -91,6 +91,9 @@ class Train:
 
     The steps on the way are one trajectory: training to k and then to T is stored, and found, as
     the same work as training to T, for every k.
+
+    order_seed, noise_seed: of the order of the examples, and of augmentation and dropout, where
+    they are not `seed`; copies that share a start and differ in one of them tell how stable it is.
     """
 
     kind: ClassVar[str] = "train"
@@ -105,6 +108,8 @@ class Train:
     given: Mapping[str, Handle[Params]] = field(default_factory=dict)
     parametrisation: Parametrisation = field(default_factory=Identity)
     dynamics: Dynamics = field(default_factory=Static)
+    order_seed: int | None = None
+    noise_seed: int | None = None
 
     @property
     def steps(self) -> int:
@@ -142,6 +147,8 @@ class Train:
             given={name: handle.load() for name, handle in self.given.items()},
             parametrisation=self.parametrisation,
             dynamics=self.dynamics,
+            order_seed=self.order_seed,
+            noise_seed=self.noise_seed,
         )
 
     def _result(self, training: Training, leg: Leg) -> Trained:

@@ -32,7 +32,8 @@ class Training:
     """One training, given with everything loaded.
 
     params, slots, step: where it starts. mask: what is kept. until: the step it goes to.
-    given: networks the objective asks for by name, as tensors.
+    given: networks the objective asks for by name, as tensors. order_seed, noise_seed: of the order
+    of the examples, and of augmentation and dropout, where they are not `seed`.
     """
 
     world: World
@@ -46,6 +47,8 @@ class Training:
     given: Mapping[str, Params] = field(default_factory=dict)
     parametrisation: Parametrisation = field(default_factory=Identity)
     dynamics: Dynamics = field(default_factory=Static)
+    order_seed: int | None = None
+    noise_seed: int | None = None
 
 
 def train(
@@ -193,7 +196,7 @@ class _Loop:
         for group, built in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = built * factor
         rate = self.world.optimiser.lr * factor
-        noise = derive(job.seed, "noise", step)
+        noise = derive(job.seed if job.noise_seed is None else job.noise_seed, "noise", step)
         index = self._examples(step)
         self.exposure = added(self.exposure, exposure_of(step, index, rate, noise))
         reseed(noise)
@@ -227,7 +230,8 @@ class _Loop:
     def _examples(self, step: int) -> Tensor:
         epoch, place = divmod(step, self.world.steps_per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, self.world.order(self.job.seed, epoch)
+            seed = self.job.seed if self.job.order_seed is None else self.job.order_seed
+            self._epoch, self._order = epoch, self.world.order(seed, epoch)
         size = self.world.batch_size
         return self._order[place * size : (place + 1) * size]
 
