@@ -256,6 +256,6 @@ def unsound(folder: Path) -> list[str]:
                     wrong.append(str(held.path))
         except FileNotFoundError:
             continue  # one of the last moments of a process that is being killed
-        except (TombolaError, SafetensorError, ValueError) as error:
-            wrong.append(f"{held.path}: {error}")
+        except (TombolaError, SafetensorError, ValueError, KeyError) as error:
+            wrong.append(f"{held.path}: {error!r}")
     return wrong

@@ -8,7 +8,17 @@ import torch
 from torch import nn
 
 from tombola.errors import WorldError
-from tombola.world.optimiser import SGD, Adam, AdamW, Constant, Cosine, Drops, Rate, WarmUp
+from tombola.world.optimiser import (
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    Drops,
+    Rate,
+    Stretched,
+    WarmUp,
+)
 
 STEPS = range(101)
 
@@ -84,3 +94,12 @@ def test_fields_reach_the_optimiser_of_torch() -> None:
         assert not found["amsgrad"]
         assert found["weight_decay"] == (0.01 if kind is AdamW else 0)
     assert AdamW(lr=0.1, weight_decay=0.3).build(tensors).defaults["weight_decay"] == 0.3
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+def test_a_rate_that_is_no_schedule_is_refused(kind: type) -> None:
+    with pytest.raises(WorldError, match=rf"{kind.__name__}\(rate=\.\.\.\): 3 is not a Rate"):
+        kind(lr=0.1, rate=3)
+    for wrap in (lambda rate: WarmUp(steps=2, then=rate), lambda rate: Stretched(of=rate, times=2)):
+        with pytest.raises(WorldError, match=r"Cosine is a class"):
+            wrap(Cosine)

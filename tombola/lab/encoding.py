@@ -56,10 +56,12 @@ def _metadata(raw: bytes) -> dict[str, str]:
 
 def decode_value(kind: type[T], raw: bytes) -> T:
     """What `encode_value` wrote; whatever the decoders raise for bytes that are something else."""
-    tensors = decode_tensors(raw)
+    tensors, metadata = decode_tensors(raw), _metadata(raw)
+    if metadata["kind"] != kind.__name__:
+        raise ValueError(f"it holds a {metadata['kind']}, not a {kind.__name__}")
     if kind is Params:
         return kind(tensors)
-    shapes = json.loads(_metadata(raw)["shapes"])
+    shapes = json.loads(metadata["shapes"])
     kept = {}
     for name, packed in tensors.items():
         bits = np.unpackbits(packed.numpy(), bitorder="little", count=int(np.prod(shapes[name])))

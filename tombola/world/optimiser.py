@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import WorldError
+from tombola.pieces.kind import not_a
 
 
 class Rate(Protocol):
@@ -83,6 +84,7 @@ class WarmUp:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise WorldError(f"WarmUp(steps={self.steps}): want a number of steps, 1 or more.")
+        check_schedule("WarmUp(then=...)", self.then)
 
     def factor(self, step: int, until: int) -> float:
         return min(1.0, (step + 1) / self.steps) * self.then.factor(step, until)
@@ -103,6 +105,7 @@ class Stretched:
     def __post_init__(self) -> None:
         if not 0.0 < self.times < math.inf:
             raise WorldError(f"Stretched(times={self.times}): want a number over 0.")
+        check_schedule("Stretched(of=...)", self.of)
 
     def factor(self, step: int, until: int) -> float:
         return self.of.factor(int(step / self.times), round(until / self.times))
@@ -118,7 +121,7 @@ class Adam:
     rate: Rate = field(default_factory=Constant)
 
     def __post_init__(self) -> None:
-        check_rate("Adam", self.lr)
+        check_rates("Adam", self)
 
     def build(self, tensors: Sequence[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(tensors, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
@@ -139,7 +142,7 @@ class AdamW:
     rate: Rate = field(default_factory=Constant)
 
     def __post_init__(self) -> None:
-        check_rate("AdamW", self.lr)
+        check_rates("AdamW", self)
         if not 0.0 <= self.lr * self.weight_decay < 1.0:
             raise WorldError(
                 f"AdamW(lr={self.lr}, weight_decay={self.weight_decay}): each step takes the share "
@@ -168,7 +171,7 @@ class SGD:
     rate: Rate = field(default_factory=Constant)
 
     def __post_init__(self) -> None:
-        check_rate("SGD", self.lr)
+        check_rates("SGD", self)
         if not 0.0 <= self.momentum < 1.0:
             raise WorldError(f"SGD(momentum={self.momentum}): want 0 up to, not including, 1.")
         if self.nesterov and self.momentum == 0.0:
@@ -185,7 +188,16 @@ class SGD:
         )
 
 
-def check_rate(name: str, lr: float) -> None:
-    """Raise WorldError unless the learning rate is a positive finite number."""
+def check_rates(name: str, optimiser: Optimiser) -> None:
+    """Raise WorldError unless the learning rate is a positive finite number with a schedule."""
+    lr = optimiser.lr
     if not (isinstance(lr, (int, float)) and math.isfinite(lr) and lr > 0):
         raise WorldError(f"{name}(lr={lr}): want a positive number, for example lr=1e-3.")
+    check_schedule(f"{name}(rate=...)", optimiser.rate)
+
+
+def check_schedule(where: str, rate: object) -> None:
+    """Raise WorldError unless this is a schedule of learning rates."""
+    wrong = not_a(Rate, rate)
+    if wrong:
+        raise WorldError(f"{where}: {wrong}; want a schedule, for example Cosine().")
