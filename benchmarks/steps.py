@@ -27,7 +27,8 @@ from tombola.pieces.rule import ByScore
 from tombola.pieces.schedule import Target
 from tombola.pieces.score import Random
 from tombola.pieces.score.score import Snapshot
-from tombola.train.loop import Training, train
+from tombola.train.loop import train
+from tombola.train.training import Training
 from tombola.values.mask import FULL
 from tombola.world.batch import leaves
 from tombola.world.catalogue import WORLDS

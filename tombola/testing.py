@@ -23,8 +23,9 @@ from tombola.pieces.setting import Setting
 from tombola.recipes.controls import Control, control_loop, of_ticket, unclaimed
 from tombola.recipes.job import Loop, NoDesk, job_key
 from tombola.recipes.recipe import Recipe
-from tombola.train.loop import Training, train
+from tombola.train.loop import train
 from tombola.train.select import Selection
+from tombola.train.training import Training
 from tombola.values.digest import digest
 from tombola.values.layer import Layer
 from tombola.values.mask import FULL, Mask

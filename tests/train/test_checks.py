@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import tombola.train.loop as loop
+import tombola.train.executors.dense as dense
 from tombola.errors import CheckError
 from tombola.pieces.parametrisation import Identity
 from tombola.recipes.job import NoDesk
 from tombola.recipes.jobs import Train
 from tombola.testing import toy_world
-from tombola.train.loop import Training, train
+from tombola.train.loop import train
+from tombola.train.training import Training
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.point import Point
@@ -154,7 +155,7 @@ def test_a_network_that_does_not_hold_its_start_stops_the_run(
             bias = dict(network.named_parameters())["layers.0.bias"]
             bias.add_(value) if value else bias.copy_(-torch.zeros(12))
 
-    monkeypatch.setattr(loop, "fill", sloppy)
+    monkeypatch.setattr(dense, "fill", sloppy)
     with pytest.raises(CheckError, match=r"rewind_exact: the network does not hold"):
         train(training(toy_world()))
 
@@ -186,7 +187,7 @@ def test_running_statistics_that_are_left_behind_stop_the_run(
     world = toy_world(model=Normed)
     early = train(training(world, FULL, until=20))
     train(training(world, FULL, params=early.coords, step=20))
-    monkeypatch.setattr(loop, "fill", parameters_alone)
+    monkeypatch.setattr(dense, "fill", parameters_alone)
     with pytest.raises(CheckError, match="rewind_exact"):
         train(training(world, FULL, params=early.coords, step=20))
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import tombola.train.executors.dense as dense
 import tombola.train.loop as loop
 from tombola.testing import toy_world
 from tombola.train.exposure import exposure_of
 from tombola.train.leg import Leg
-from tombola.train.loop import Training, final_metrics, settled, train
+from tombola.train.loop import final_metrics, settled, train
+from tombola.train.training import Training
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.rng import derive, stream
@@ -309,7 +311,8 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Split, str
         calls.append((split, Params(network.state_dict()).digest))
         return evaluate(network, world, split, call)
 
-    monkeypatch.setattr(loop, "evaluate", spy)
+    for module in (loop, dense):
+        monkeypatch.setattr(module, "evaluate", spy)
     yield calls
 
 

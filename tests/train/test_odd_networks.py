@@ -10,7 +10,8 @@ import tombola.train.loop
 from tombola.lab.encoding import decode_leg, encode_leg
 from tombola.testing import toy_world
 from tombola.train.leg import Leg
-from tombola.train.loop import Training, train
+from tombola.train.loop import train
+from tombola.train.training import Training
 from tombola.values.mask import FULL
 from tombola.world.optimiser import SGD, Adam
 from tombola.world.world import World, initial_params

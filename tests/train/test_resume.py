@@ -15,7 +15,8 @@ from tombola.recipes.jobs import Init, Train, Trained
 from tombola.testing import toy_net, toy_world
 from tombola.train.exposure import added, exposure_of
 from tombola.train.leg import Leg
-from tombola.train.loop import Training, train
+from tombola.train.loop import train
+from tombola.train.training import Training
 from tombola.values.digest import canonical, digest
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params

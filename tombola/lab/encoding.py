@@ -87,6 +87,7 @@ def encode_leg(leg: Leg) -> bytes:
         "exposure": f"{leg.exposure:x}",
         "diverged_at": leg.diverged_at,
         "checks": leg.checks,
+        "executor": leg.executor,
     }
     tensors = _contiguous(tensors)
     content = Params(tensors).digest
@@ -117,4 +118,5 @@ def decode_leg(raw: bytes) -> Leg:
         exposure=int(head["exposure"], 16),
         diverged_at=head["diverged_at"],
         checks=head["checks"],
+        executor=head["executor"],
     )

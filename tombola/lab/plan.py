@@ -13,7 +13,8 @@ from tombola.lab.store import Store
 from tombola.recipes.job import Job
 from tombola.recipes.jobs import Train
 from tombola.train.evaluate import evaluate
-from tombola.train.loop import Training, train
+from tombola.train.loop import train
+from tombola.train.training import Training
 from tombola.values.mask import FULL
 from tombola.world.world import World, initial_params
 

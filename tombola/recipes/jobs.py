@@ -12,8 +12,9 @@ from tombola.pieces.schedule import Target
 from tombola.pieces.score.score import Snapshot
 from tombola.recipes.job import Desk, job_key
 from tombola.train.leg import Leg
-from tombola.train.loop import Training, final_metrics, settled, train
+from tombola.train.loop import final_metrics, settled, train
 from tombola.train.select import Selection
+from tombola.train.training import Training
 from tombola.values.handle import Handle
 from tombola.values.layer import Layer
 from tombola.values.mask import Mask

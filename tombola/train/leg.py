@@ -22,7 +22,7 @@ class Leg:
     dynamics. readings: the validation curve so far. best, best_mask, best_step: coordinates, mask
     and step of least validation loss. exposure: sum over steps of a digest of what the step saw
     (`exposure_of`). diverged_at: where weights or loss were found not finite. checks: what the
-    start of the training was found to satisfy.
+    start of the training was found to satisfy. executor: which one made the steps.
     """
 
     step: int
@@ -37,3 +37,4 @@ class Leg:
     exposure: int = 0
     diverged_at: int | None = None
     checks: dict[str, bool | None] = field(default_factory=dict)
+    executor: str = "dense"

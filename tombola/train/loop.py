@@ -1,54 +1,24 @@
-"""The training loop: the one place where an optimiser makes a step."""
+"""The training loop: decides what each step is, looks between steps, and knows where it stands."""
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from tombola.errors import CheckError
-from tombola.pieces.dynamics import Dynamics, Moment, Static
-from tombola.pieces.parametrisation import Frozen, Identity, Parametrisation
+from tombola.pieces.parametrisation import Frozen, Identity
 from tombola.train.evaluate import evaluate
+from tombola.train.executors import Standing, Step, chosen
 from tombola.train.exposure import added, exposure_of
 from tombola.train.leg import Leg, Reading
-from tombola.train.optim import copied, is_fresh, load_slots, slots_of
 from tombola.train.select import Selection
+from tombola.train.training import Training
 from tombola.values.mask import Mask
 from tombola.values.params import Params
-from tombola.values.rng import borrowed_generators, derive, reseed, stream
-from tombola.world.objective import Objective
-from tombola.world.world import World, fill
+from tombola.values.rng import borrowed_generators, derive
 
 CHECKPOINT_SECONDS = 20.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """One training, given with everything loaded.
-
-    params, slots, step: where it starts. mask: what is kept. until: the step it goes to.
-    given: networks the objective asks for by name, as tensors. order_seed, noise_seed: of the order
-    of the examples, and of augmentation and dropout, where they are not `seed`.
-    """
-
-    world: World
-    seed: int
-    params: Params
-    mask: Mask
-    step: int
-    until: int
-    slots: Params | None = None
-    objective: Objective
-    given: Mapping[str, Params] = field(default_factory=dict)
-    parametrisation: Parametrisation = field(default_factory=Identity)
-    dynamics: Dynamics = field(default_factory=Static)
-    order_seed: int | None = None
-    noise_seed: int | None = None
 
 
 def train(
@@ -59,7 +29,8 @@ def train(
 ) -> Leg:
     """Run a training from its start, or from `resume`, to its end.
 
-    keep: is handed a complete state every 20 seconds. tick: is told, after every step, how many
+    resume: used where it was written by the executor that runs now; else training starts anew.
+    keep: is handed a complete state every 20 seconds. tick: is told, every few steps, how many
     there were since the world's step 0, and the last validation reading.
     The result is the same, bit for bit, wherever the training was interrupted.
 
@@ -76,98 +47,65 @@ class _Loop:
     """The state of one training while it runs."""
 
     def __init__(self, training: Training, resume: Leg | None) -> None:
-        self.job = training
-        self.world = training.world
+        self.job, self.world = training, training.world
         self.stored = training.params.digest  # now, so that a write from here on is noticed
-        self.network = self.world.new_network(0)
+        self.choice = chosen(training)
+        if resume is not None and resume.executor != self.choice.name:
+            resume = None
         start = training.parametrisation.coords(training.params, training.mask, training.seed)
-        fill(self.network, start if resume is None else resume.coords)
-        self.coords = self._coordinates(start if resume is None else resume.coords)
-        self.trained = self._trained()
-        self.optimiser = self.world.optimiser.build(list(self.trained.values()))
-        self.rates = [group["lr"] for group in self.optimiser.param_groups]
-        self.given = {name: self._given(params) for name, params in training.given.items()}
+        self.executor = self.choice.build(training, start, resume)
         if resume is None:
             self._begin(start)
         else:
             self._continue(resume)
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
-        self.select(self.mask)
+        self._epoch, self._order = -1, Tensor()
 
     # -- set-up ------------------------------------------------------------------------------
 
-    def _coordinates(self, start: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The network's own tensors under their names, then the parametrisation's.
-
-        In the network's order, whatever order a file came in: an optimiser or a penalty that sums
-        over tensors would round otherwise in another.
-        """
-        own = dict(self.network.state_dict(keep_vars=True))
-        coords = {name: tensor for name, tensor in own.items() if name in start}
-        for name in sorted(set(start) - set(own)):
-            coords[name] = start[name].clone().requires_grad_(True)
-        return coords
-
-    def _trained(self) -> dict[str, Tensor]:
-        trainable = frozenset(n for n, p in self.network.named_parameters() if p.requires_grad)
-        added_ones = frozenset(self.coords) - frozenset(self.network.state_dict())
-        chosen = self.job.parametrisation.trained(trainable | added_ones)
-        for name in trainable | added_ones:
-            self.coords[name].requires_grad_(name in chosen)
-        return {name: tensor for name, tensor in self.coords.items() if name in chosen}
-
-    def _given(self, params: Params) -> nn.Module:
-        network = self.world.network(params).eval()
-        return network.requires_grad_(False)
-
     def _begin(self, start: Params) -> None:
-        job = self.job
-        self.step, self.mask, self.exposure = job.step, job.mask, 0
-        self.state = job.dynamics.init(job.mask, start)
+        self.step, self.exposure = self.job.step, 0
         self.readings: list[Reading] = []
-        self.best: Params | None = None
+        self.best: Callable[[], Params] | None = None
         self.best_mask: Mask | None = None
         self.best_step: int | None = None
         self.diverged_at: int | None = None
+        held = self.executor.standing()
         self.checks: dict[str, bool | None] = {
-            "rewind_exact": self._starts_at(start),
-            "optimiser_fresh": self._starts_fresh(),
+            "rewind_exact": self._starts_at(start, held),
+            "optimiser_fresh": self._starts_fresh(held),
         }
-        if job.slots is not None:
-            load_slots(self.optimiser, self.trained, job.slots)
 
     def _continue(self, leg: Leg) -> None:
-        self.step, self.mask, self.exposure = leg.step, leg.mask, leg.exposure
-        self.state, self.readings = leg.state, list(leg.readings)
-        self.best, self.best_mask, self.best_step = leg.best, leg.best_mask, leg.best_step
+        self.step, self.exposure, self.readings = leg.step, leg.exposure, list(leg.readings)
+        best = leg.best
+        self.best = None if best is None else lambda: best
+        self.best_mask, self.best_step = leg.best_mask, leg.best_step
         self.diverged_at, self.checks = leg.diverged_at, dict(leg.checks)
-        load_slots(self.optimiser, self.trained, leg.slots)
 
-    def _starts_at(self, start: Params) -> bool:
-        """Self-check: what the network holds is what was stored, bit for bit, before any step."""
-        held = Params({name: tensor.detach() for name, tensor in self.coords.items()})
-        if held.digest != Params({name: start[name] for name in held}).digest:
+    def _starts_at(self, start: Params, held: Standing) -> bool:
+        """Self-check: what is trained is what was stored, bit for bit, before any step."""
+        if held.coords.digest != Params({name: start[name] for name in held.coords}).digest:
             raise CheckError(
                 "rewind_exact: the network does not hold the stored start of training."
             )
-        self._kept_at_start()
+        self._kept_at_start(held)
         return True
 
-    def _kept_at_start(self) -> None:
+    def _kept_at_start(self, held: Standing) -> None:
         """Every kept weight equals the stored one, where weights are what is trained."""
         if not isinstance(self.job.parametrisation, (Identity, Frozen)):
             return
         for name, stored in self.job.params.items():
-            same = _same_bits(self.coords[name].detach(), stored)
+            same = _same_bits(held.coords[name], stored)
             if name in self.job.mask:
                 same = same | ~self.job.mask[name]
             if not bool(same.all()):
                 raise CheckError(f"rewind_exact: {name!r} does not start from its stored values.")
 
-    def _starts_fresh(self) -> bool | None:
+    def _starts_fresh(self, held: Standing) -> bool | None:
         if self.job.slots is not None:
             return None
-        if not is_fresh(self.optimiser):
+        if held.slots:
             raise CheckError("optimiser_fresh: the optimiser holds state before its first step.")
         return True
 
@@ -176,12 +114,13 @@ class _Loop:
     def run(
         self, keep: Callable[[Leg], None], tick: Callable[[int, Mapping[str, float]], None]
     ) -> None:
-        self.network.train()
         saved = time.monotonic()
         if self.step == self.job.until == self.job.step:
             self._read()  # no step to make: the network as it stands is final and best
         while self.step < self.job.until and self.diverged_at is None:
-            self.one_step()
+            steps = list(self._next_steps())
+            self.executor.advance(steps)
+            self.step += len(steps)
             if self._evaluates_now():
                 self._read()
             tick(self.step, self.readings[-1].metrics if self.readings else {})
@@ -190,84 +129,28 @@ class _Loop:
                 saved = time.monotonic()
         self._verify_end()
 
-    def one_step(self) -> None:
-        job, step = self.job, self.step
-        factor = self.world.optimiser.rate.factor(step, self.world.steps)
-        for group, built in zip(self.optimiser.param_groups, self.rates, strict=True):
-            group["lr"] = built * factor
-        rate = self.world.optimiser.lr * factor
-        noise = derive(job.seed if job.noise_seed is None else job.noise_seed, "noise", step)
-        index = self._examples(step)
-        self.exposure = added(self.exposure, exposure_of(step, index, rate, noise))
-        reseed(noise)
-        batch = self.world.batch(self.world.train, index, stream(noise, "prepare"))
-
-        effective = job.parametrisation.effective(self.coords, self.mask, step)
-        asked = job.dynamics.needs(self.state, step, self.world.steps)
-        if asked:
-            for tensor in effective.values():
-                tensor.retain_grad()
-        loss = job.objective.loss(self._call(effective), batch, self.given)
-        penalty = job.objective.penalty(self.trained)
-        total = loss if penalty is None else loss + penalty
-        total.backward()
-        replaced = self._move(effective, rate) if asked else False
-        if not replaced:
-            for name, selection in self.selections.items():
-                gradient = self.trained[name].grad
-                if gradient is not None:
-                    selection.zero_cut_(gradient)
-            self.optimiser.step()
-        for tensor in self.trained.values():
-            tensor.grad = None
-        self.step += 1
-
-    def _call(self, effective: Mapping[str, Tensor]) -> Callable[[Any], Any]:
-        if not effective:
-            return self.network
-        return lambda inputs: functional_call(self.network, dict(effective), (inputs,))
+    def _next_steps(self) -> Iterator[Step]:
+        """What comes before the next look at anything, noted down as seen."""
+        every, optimiser = self.world.evaluate_every, self.world.optimiser
+        assert every is not None
+        reading = (self.step // every + 1) * every
+        noise_seed = _other(self.job.noise_seed, self.job.seed)
+        for number in range(
+            self.step, min(reading, self.job.until, self.step + self.executor.most)
+        ):
+            factor = optimiser.rate.factor(number, self.world.steps)
+            index, noise = self._examples(number), derive(noise_seed, "noise", number)
+            seen = exposure_of(number, index, optimiser.lr * factor, noise)
+            self.exposure = added(self.exposure, seen)
+            yield Step(number, index, factor, noise)
 
     def _examples(self, step: int) -> Tensor:
         epoch, place = divmod(step, self.world.steps_per_epoch)
         if epoch != self._epoch:
-            seed = self.job.seed if self.job.order_seed is None else self.job.order_seed
+            seed = _other(self.job.order_seed, self.job.seed)
             self._epoch, self._order = epoch, self.world.order(seed, epoch)
         size = self.world.batch_size
         return self._order[place * size : (place + 1) * size]
-
-    def _move(self, effective: Mapping[str, Tensor], rate: float) -> bool:
-        """Let the dynamics change mask, weights and slots. True if it replaces the step."""
-        sources = {**self.trained, **effective}
-        grads = {name: tensor.grad for name, tensor in sources.items() if tensor.grad is not None}
-        slots = slots_of(self.optimiser, self.trained)
-        with torch.no_grad():
-            move = self.job.dynamics.update(
-                self.state,
-                Moment(
-                    coords={n: t.detach() for n, t in self.coords.items()},
-                    slots=slots,
-                    grads=grads,
-                    mask=self.mask,
-                    rate=rate,
-                    seed=self.job.seed,
-                    until=self.world.steps,
-                ),
-                self.step,
-            )
-            for name, value in move.coords.items():
-                self.coords[name].copy_(value)
-            for name, value in move.slots.items():
-                slots[name].copy_(value)
-        self.state = move.state
-        if move.mask.digest != self.mask.digest:
-            self.mask = move.mask
-            self.select(move.mask)
-        return move.replaces_step
-
-    def select(self, mask: Mask) -> None:
-        """Prepare the selections that keep cut weights from moving."""
-        names = [name for name in mask.names if name in self.trained]
-        self.selections = {n: Selection(mask[n], self.trained[n].dtype) for n in names}
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -277,45 +160,33 @@ class _Loop:
         return self.step % every == 0 or self.step == self.world.steps
 
     def _read(self) -> None:
-        metrics = self.measure(self.world.validation)
+        metrics = self.executor.measure(self.world.validation)
         loss = metrics["loss"]
-        finite = math.isfinite(loss) and all(
-            bool(torch.isfinite(tensor).all()) for tensor in self.trained.values()
-        )
-        if not finite:
+        if not (math.isfinite(loss) and self.executor.finite()):
             self.diverged_at = self.step
             return
         self.readings.append(Reading(step=self.step, metrics=metrics))
         least = min((r.metrics["loss"] for r in self.readings[:-1]), default=math.inf)
         if loss < least:
-            self.best, self.best_mask, self.best_step = self._copy(), self.mask, self.step
-
-    def measure(self, split: Any) -> dict[str, float]:
-        """Metrics of the network as it computes now."""
-        with torch.no_grad():
-            effective = self.job.parametrisation.effective(self.coords, self.mask, self.step)
-        return evaluate(self.network, self.world, split, self._call(effective))
-
-    def _copy(self) -> Params:
-        # Asked for anew, since a network may put another tensor in the place of a buffer.
-        now = {**self.coords, **self.network.state_dict(keep_vars=True)}
-        return Params({name: now[name].detach().clone() for name in self.coords})
+            self.best, self.best_step = self.executor.frozen(), self.step
+            self.best_mask = self.executor.mask
 
     def leg(self) -> Leg:
-        slots = copied(slots_of(self.optimiser, self.trained))
+        now = self.executor.standing()
         return Leg(
             step=self.step,
-            coords=self._copy(),
-            slots=slots,
-            mask=self.mask,
-            state=self.state,
+            coords=now.coords,
+            slots=now.slots,
+            mask=now.mask,
+            state=now.state,
             readings=tuple(self.readings),
-            best=self.best,
+            best=None if self.best is None else self.best(),
             best_mask=self.best_mask,
             best_step=self.best_step,
             exposure=self.exposure,
             diverged_at=self.diverged_at,
             checks=dict(self.checks),
+            executor=self.choice.name,
         )
 
     def _verify_end(self) -> None:
@@ -325,12 +196,19 @@ class _Loop:
                 "rewind_exact: the stored start of training changed while training ran; something "
                 "writes into it."
             )
-        for name, selection in self.selections.items():
-            if not selection.cut_is_zero(self.trained[name].detach()):
+        now = self.executor.standing()
+        trained = self.job.parametrisation.trained(frozenset(now.coords))
+        cut = [name for name in now.mask.names if name in trained]
+        for name in cut:
+            if not Selection(now.mask[name], now.coords[name].dtype).cut_is_zero(now.coords[name]):
                 raise CheckError(
                     f"cut_stays_zero: cut weights of {name!r} are not +0.0 at the end."
                 )
-        self.checks["cut_stays_zero"] = True if self.selections else None
+        self.checks["cut_stays_zero"] = True if cut else None
+
+
+def _other(seed: int | None, usual: int) -> int:
+    return usual if seed is None else seed
 
 
 def _same_bits(one: Tensor, other: Tensor) -> Tensor:

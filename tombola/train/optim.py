@@ -42,8 +42,3 @@ def load_slots(
 def copied(slots: Mapping[str, Tensor]) -> Params:
     """A copy that later steps do not write into."""
     return Params({key: value.detach().clone() for key, value in slots.items()})
-
-
-def is_fresh(optimiser: torch.optim.Optimizer) -> bool:
-    """Whether the optimiser remembers nothing yet."""
-    return not any(optimiser.state.values())

@@ -15,7 +15,8 @@ from tombola.errors import RecipeError
 from tombola.pieces.dynamics import Dynamics, Moment, Move, RigL
 from tombola.pieces.setting import Setting
 from tombola.train.leg import Leg
-from tombola.train.loop import Training, train
+from tombola.train.loop import train
+from tombola.train.training import Training
 from tombola.values.mask import Mask
 from tombola.values.params import Params
 from tombola.values.rng import stream

@@ -13,7 +13,8 @@ from tombola.errors import RecipeError
 from tombola.pieces.parametrisation.edge_popup import EdgePopup, Weights
 from tombola.train.evaluate import evaluate
 from tombola.train.leg import Leg
-from tombola.train.loop import Training, settled, train
+from tombola.train.loop import settled, train
+from tombola.train.training import Training
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.rng import stream

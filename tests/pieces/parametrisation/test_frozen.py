@@ -13,7 +13,8 @@ from tombola.recipes.job import NoDesk
 from tombola.recipes.jobs import Train
 from tombola.testing import toy_world
 from tombola.train.evaluate import evaluate
-from tombola.train.loop import Training, settled, train
+from tombola.train.loop import settled, train
+from tombola.train.training import Training
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.point import Point
