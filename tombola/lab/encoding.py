@@ -88,6 +88,7 @@ def encode_leg(leg: Leg) -> bytes:
         "diverged_at": leg.diverged_at,
         "checks": leg.checks,
         "executor": leg.executor,
+        "why_dense": leg.why_dense,
     }
     tensors = _contiguous(tensors)
     content = Params(tensors).digest
@@ -119,4 +120,5 @@ def decode_leg(raw: bytes) -> Leg:
         diverged_at=head["diverged_at"],
         checks=head["checks"],
         executor=head["executor"],
+        why_dense=head["why_dense"],
     )

@@ -62,7 +62,7 @@ class Trained:
     the validation curve. metrics: of the test split, empty before the world's length. exposure:
     what was seen from `began` to `step`, in hexadecimal. diverged_at: the step at which weights or
     loss were found not finite; the training stopped there. kept: weights of each tensor that the
-    mask cuts into.
+    mask cuts into. executor, why_dense: what made the steps (see `Leg`).
     """
 
     params: Handle[Params]
@@ -76,6 +76,8 @@ class Trained:
     checks: dict[str, bool | None]
     diverged_at: int | None
     kept: dict[str, int]
+    executor: str
+    why_dense: str | None
 
     @property
     def diverged(self) -> bool:
@@ -98,7 +100,7 @@ class Train:
     """
 
     kind: ClassVar[str] = "train"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     world: World
     seed: int
@@ -169,6 +171,8 @@ class Train:
             diverged_at=leg.diverged_at,
             checks={**leg.checks, "cut_stays_zero": self._cut_stays(params, mask)},
             kept={name: mask.kept(name, 0) for name in mask.names},
+            executor=leg.executor,
+            why_dense=leg.why_dense,
         )
 
     def _cut_stays(self, params: Params, mask: Mask) -> bool | None:
@@ -203,6 +207,8 @@ class Train:
             checks={},
             diverged_at=None,
             kept={},
+            executor="",
+            why_dense=None,
         )
 
 

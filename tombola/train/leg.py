@@ -22,7 +22,8 @@ class Leg:
     dynamics. readings: the validation curve so far. best, best_mask, best_step: coordinates, mask
     and step of least validation loss. exposure: sum over steps of a digest of what the step saw
     (`exposure_of`). diverged_at: where weights or loss were found not finite. checks: what the
-    start of the training was found to satisfy. executor: which one made the steps.
+    start of the training was found to satisfy. executor: which one made the steps; why_dense: why
+    the plain one did where another was asked for, or looked at.
     """
 
     step: int
@@ -38,3 +39,4 @@ class Leg:
     diverged_at: int | None = None
     checks: dict[str, bool | None] = field(default_factory=dict)
     executor: str = "dense"
+    why_dense: str | None = None

@@ -187,6 +187,7 @@ class _Loop:
             diverged_at=self.diverged_at,
             checks=dict(self.checks),
             executor=self.choice.name,
+            why_dense=self.choice.why_dense,
         )
 
     def _verify_end(self) -> None:

@@ -115,7 +115,7 @@ class World:
                 self.objective.metrics,
                 self.prepare,
                 self.evaluate_every,
-                self.numerics,
+                self.numerics.identity,
             ]
         )
 

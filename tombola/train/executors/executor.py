@@ -11,6 +11,10 @@ from tombola.values.params import Params
 from tombola.world.data.split import Split
 
 
+class NotServedError(Exception):
+    """Why an executor does not train something; the text names the part. Another one does."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One optimiser step.
