@@ -8,7 +8,7 @@ from bisect import bisect_left
 
 # kernel -> (weights of the whole network, density up to which the kernel is faster), by size
 BREAK_EVEN: dict[str, tuple[tuple[int, float], ...]] = {
-    "c": ((60_000, 1.0), (300_000, 0.55), (3_000_000, 0.45)),
+    "c": ((60_000, 1.0), (300_000, 0.9), (3_000_000, 0.5)),
     "c plain": ((60_000, 0.5), (300_000, 0.3), (3_000_000, 0.2)),
     "torch": (),
 }
