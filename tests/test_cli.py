@@ -654,7 +654,7 @@ class Net(nn.Module):
         return self.inside(inputs)
 
 
-late = lambda: world(model=Net)
+late = lambda: world(model=Net, numerics=tb.Numerics(executor="dense"))
 """
 
 

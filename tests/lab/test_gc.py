@@ -28,6 +28,7 @@ from tombola.pieces.rewind import ToStep
 from tombola.recipes.controls import CONTROLS
 from tombola.recipes.imp import IMP
 from tombola.recipes.recipe import Recipe
+from tombola.train.executors.sparse import Sparse
 from tombola.values.mask import Mask
 from tombola.values.params import Params
 
@@ -395,6 +396,7 @@ def test_an_unfinished_training_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tombola.train.loop.CHECKPOINT_SECONDS", 0.0)  # at every step
+    monkeypatch.setattr(Sparse, "most", 1)
     store, record = Store(tmp_path / "store"), Store.record
 
     def until_trained(self: Store, key: str, kind: str, *more: Any) -> None:

@@ -25,9 +25,11 @@ from tombola.recipes.controls import Dense, Reinit, control_loop
 from tombola.recipes.imp import IMP
 from tombola.recipes.job import NoDesk, job_key
 from tombola.recipes.jobs import Init, Train
+from tombola.train.executors.sparse import Sparse
 from tombola.values.mask import FULL
 from tombola.values.point import Point
 from tombola.world.models import LeNet
+from tombola.world.numerics import Numerics
 
 ROUNDS = ("mask", "params")
 
@@ -162,6 +164,7 @@ def test_an_error_in_the_users_code_shows_the_users_frames(store: Store) -> None
 @pytest.fixture
 def checkpoint_at_every_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(tombola.train.loop, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(Sparse, "most", 1)
     yield
 
 
@@ -317,6 +320,7 @@ def test_what_the_store_answers_is_told_as_such(store: Store) -> None:
 @pytest.fixture
 def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tombola.lab.engines.engine, "SAY_EVERY", 0.0)
+    monkeypatch.setattr(Sparse, "most", 1)
 
 
 @pytest.mark.parametrize(
@@ -339,8 +343,9 @@ def test_steps_are_told_with_their_training_and_its_last_reading(store: Store, j
 
 
 def test_steps_are_not_told_more_often_than_a_display_is_drawn(store: Store) -> None:
+    world = small_world(steps=1_000, numerics=Numerics(executor="dense"))
     began = time.monotonic()
-    heard = told(store, control_loop(Dense(), IMP, small_world(steps=1_000), 0))
+    heard = told(store, control_loop(Dense(), IMP, world, 0))
     spoken = len(of(Advanced, heard)) - 1  # less the beginning
     assert 1 <= spoken <= (time.monotonic() - began) / 0.1
 

@@ -19,6 +19,7 @@ from tombola.train.training import Training
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.point import Point
+from tombola.world.numerics import Numerics
 from tombola.world.optimiser import SGD, AdamW, Constant, Rate
 from tombola.world.world import World, fill, initial_params
 
@@ -157,7 +158,7 @@ def test_a_network_that_does_not_hold_its_start_stops_the_run(
 
     monkeypatch.setattr(dense, "fill", sloppy)
     with pytest.raises(CheckError, match=r"rewind_exact: the network does not hold"):
-        train(training(toy_world()))
+        train(training(toy_world(numerics=Numerics(executor="dense"))))
 
 
 @pytest.mark.parametrize("name", ["layers.0.bias", W0])

@@ -37,6 +37,7 @@ from tombola.world.prepare import AsIs
 from tombola.world.world import Numerics, World, initial_params
 
 DOUBLE = Numerics(dtype="float64")
+DENSE = Numerics(executor="dense")
 
 
 def half(world: World) -> Mask:
@@ -319,7 +320,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Split, str
 def test_the_test_split_is_evaluated_on_exactly_two_states(
     looked_at: list[tuple[Split, str]],
 ) -> None:
-    world = toy_world(optimiser=SGD(lr=1.5, momentum=0.9))
+    world = toy_world(optimiser=SGD(lr=1.5, momentum=0.9), numerics=DENSE)
     job = training(world)
     leg = train(job)
     assert [split is world.validation for split, _ in looked_at] == [True] * 12
@@ -459,7 +460,7 @@ def test_prepare_without_randomness_is_asked_the_same_for_every_split() -> None:
             asked.append(generator is None)
             return batch
 
-    world = toy_world(prepare=Spy(), steps=10)
+    world = toy_world(prepare=Spy(), steps=10, numerics=DENSE)
     asked.clear()
     job = training(world)
     final_metrics(job, train(job))

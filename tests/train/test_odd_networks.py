@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import tombola.train.loop
 from tombola.lab.encoding import decode_leg, encode_leg
 from tombola.testing import toy_world
+from tombola.train.executors.sparse import Sparse
 from tombola.train.leg import Leg
 from tombola.train.loop import train
 from tombola.train.training import Training
@@ -86,6 +87,7 @@ def training(world: World) -> Training:
 @pytest.mark.parametrize("model", [Transposed, ChannelsLast, Running, TiedEarlier])
 def test_a_stored_leg_goes_on_to_the_same_bytes(monkeypatch, model, optimiser) -> None:
     monkeypatch.setattr(tombola.train.loop, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(Sparse, "most", 1)
     job = training(toy_world(model=model, optimiser=optimiser, steps=30))
     legs: list[Leg] = []
     whole = train(job, keep=legs.append)

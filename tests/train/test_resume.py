@@ -13,6 +13,7 @@ import tombola.train.loop as loop
 from tombola.recipes.job import NoDesk
 from tombola.recipes.jobs import Init, Train, Trained
 from tombola.testing import toy_net, toy_world
+from tombola.train.executors.sparse import Sparse
 from tombola.train.exposure import added, exposure_of
 from tombola.train.leg import Leg
 from tombola.train.loop import train
@@ -78,6 +79,7 @@ def legs_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Training], list[Leg]]:
 
     def legs(job: Training) -> list[Leg]:
         monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+        monkeypatch.setattr(Sparse, "most", 1)
         kept: list[Leg] = []
         end = train(job, keep=kept.append)
         assert [leg.step for leg in (*kept, end)] == list(range(1, job.until + 1))
@@ -168,6 +170,7 @@ def test_what_is_kept_is_a_copy(legs_of: Callable[[Training], list[Leg]]) -> Non
 def test_states_are_kept_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(10_000))
     monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(Sparse, "most", 1)
     kept: list[Leg] = []
     train(training(toy_world()), keep=kept.append)
     steps = [leg.step for leg in kept]
@@ -246,6 +249,7 @@ def test_a_job_killed_anywhere_ends_as_if_it_had_not(
     job = train_job(toy_world(model=MODELS[model], optimiser=OPTIMISERS[1]))
     undisturbed = job.run(NoDesk())
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(Sparse, "most", 1)
     for plug in (1, 23, 59):
         desk = Drawer(plug=plug)
         with pytest.raises(KeyboardInterrupt):

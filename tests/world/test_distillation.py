@@ -16,6 +16,7 @@ from tombola.values.rng import stream
 from tombola.world.batch import Batch
 from tombola.world.distillation import Distillation
 from tombola.world.models import LeNet
+from tombola.world.numerics import Numerics
 from tombola.world.objective import CrossEntropy
 from tombola.world.optimiser import Adam
 from tombola.world.world import World
@@ -119,6 +120,7 @@ def world(targets: Tensor | None = None) -> World:
     given = right if targets is None else targets
     return World(
         model=lambda: LeNet(8, 10, 3),
+        numerics=Numerics(executor="dense"),  # another one rounds otherwise
         train=(inputs[:120], given[:120]),
         validation=(inputs[120:160], right[120:160]),
         test=(inputs[160:], right[160:]),

@@ -59,7 +59,13 @@ CHANGES: dict[str, list[Any]] = {
     "objective": [OwnObjective()],
     "prepare": [Scaled(), Scaled(scale=2.0)],
     "evaluate_every": [6],
-    "numerics": [Numerics(threads=2), Numerics(dtype="float64")],
+    "numerics": [
+        Numerics(threads=2),
+        Numerics(dtype="float64"),
+        Numerics(executor="dense"),
+        Numerics(executor="sparse"),
+        Numerics(kernel="torch"),
+    ],
 }
 # What no trained weight and no measured number depends on: rates are in the targets and layers of
 # the jobs that cut, judged density and margin in the study.
@@ -351,8 +357,9 @@ def test_a_buffer_that_never_changes_need_not_be_stored() -> None:
 @pytest.mark.parametrize(
     ("numerics", "message"),
     [
-        ({"executor": "sparse"}, r"executor='sparse'\): there is 'dense'"),
-        ({"dtype": "int8"}, r"dtype='int8'\): want 'float32'"),
+        ({"executor": "quick"}, r"executor='quick'\): want one of 'auto', 'dense', 'sparse'"),
+        ({"kernel": "cuda"}, r"kernel='cuda'\): want one of 'c'"),
+        ({"dtype": "int8"}, r"dtype='int8'\): want one of 'float32'"),
         ({"threads": 0}, r"threads=0\): want"),
     ],
 )

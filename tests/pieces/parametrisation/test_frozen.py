@@ -18,6 +18,7 @@ from tombola.train.training import Training
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.point import Point
+from tombola.world.numerics import Numerics
 from tombola.world.optimiser import SGD, AdamW
 from tombola.world.world import World, initial_params
 
@@ -109,7 +110,7 @@ def test_what_is_measured_in_training_is_the_finished_network() -> None:
 
 
 def test_zeros_at_cut_places_make_an_ordinary_ticket() -> None:
-    job = training(toy_world())
+    job = training(toy_world(numerics=Numerics(executor="dense")))
     ordinary = replace(job, parametrisation=Identity())
     zeroed = replace(job, params=CUT.apply(job.params))
     one, other = (settled(j, train(j)) for j in (ordinary, zeroed))

@@ -41,11 +41,11 @@ def links_of(network: nn.Module, example: Tensor) -> tuple[Link, ...]:
         ['1.weight', '3.weight']
     """
     kind = type(network).__name__
-    try:
-        nodes = list(fx.symbolic_trace(network).graph.nodes)
-    except Exception as error:
-        raise NotServedError(f"the forward pass of {kind} cannot be traced") from error
-    links = tuple(_linked(network, nodes))
+    if any(m._forward_hooks or m._forward_pre_hooks for m in network.modules()):
+        raise NotServedError(f"{kind} has hooks")
+    links = _traced(network.eval())
+    if links != _traced(network.train()):
+        raise NotServedError(f"{kind} computes something else in training than in evaluation")
     if not 0 < len(links) <= MOST_LINKS:
         raise NotServedError(f"{kind} has {len(links)} linear layers; want 1 to {MOST_LINKS}")
     own = [name for link in links for name in (link.weight, link.bias) if name]
@@ -58,6 +58,15 @@ def links_of(network: nn.Module, example: Tensor) -> tuple[Link, ...]:
     if not _computes_the_same(network, links, example):
         raise NotServedError(f"{kind} computes something else than its linear layers in order")
     return links
+
+
+def _traced(network: nn.Module) -> tuple[Link, ...]:
+    try:
+        nodes = list(fx.symbolic_trace(network).graph.nodes)
+    except Exception as error:
+        kind = type(network).__name__
+        raise NotServedError(f"the forward pass of {kind} cannot be traced") from error
+    return tuple(_linked(network, nodes))
 
 
 def _linked(network: nn.Module, nodes: list[fx.Node]) -> list[Link]:
@@ -78,7 +87,8 @@ def _linked(network: nn.Module, nodes: list[fx.Node]) -> list[Link]:
         elif links and _is_relu(node, module):
             links[-1] = replace(links[-1], relu=True)
         elif not (node.op == "output" or type(module) is nn.Identity or _flattens(node, module)):
-            what = node.target if module is None else type(module).__name__
+            what = getattr(node.target, "__name__", node.target)
+            what = what if module is None else type(module).__name__
             raise NotServedError(f"{node.name} is {what}, neither linear nor ReLU")
         at = node
     return links

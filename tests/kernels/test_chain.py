@@ -1,0 +1,254 @@
+"""Kernels against the same arithmetic in torch, and against each other bit for bit."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from tombola.kernels import compiled
+from tombola.kernels.best import best_kernel, kernel_named
+from tombola.kernels.break_even import BREAK_EVEN, break_even
+from tombola.kernels.chain import Chain, Examples, Kernel, Layer, Moves, layer_of
+from tombola.kernels.compiled import VARIANTS, Compiled, library
+from tombola.kernels.plain import Plain
+
+OPTIMISERS = {
+    "adam": Moves(adam=True, betas=(0.8, 0.99), eps=1e-3),
+    "adamw": Moves(adam=True, decay=0.1, eps=1e-3),
+    "sgd": Moves(adam=False),
+    "sgd with decay": Moves(adam=False, decay=0.05),
+    "momentum": Moves(adam=False, momentum=0.9, decay=0.01),
+    "nesterov": Moves(adam=False, momentum=0.9, nesterov=True),
+}
+WIDTHS = (40, 19, 17, 5)
+
+
+def random() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def chain_of(density: float, widths: tuple[int, ...] = WIDTHS, biases: bool = True) -> Chain:
+    """Layers that keep about this fraction; the first two units of each get nothing at all."""
+    draw, at = random(), 0
+    layers: list[Layer] = []
+    values: list[np.ndarray] = []
+    used = np.arange(widths[0], dtype=np.int32)
+    for number, (inputs, outputs) in enumerate(pairwise(widths)):
+        kept = draw.random((outputs, inputs)) < density
+        kept[:2] = False
+        if number == 0:
+            kept[:, 3] = False
+            used = np.flatnonzero(kept.any(axis=0)).astype(np.int32)
+        count = int(kept.sum())
+        last = number == len(widths) - 2
+        bias = at + count if biases else None
+        layers.append(layer_of(kept, at, bias, not last, used if number == 0 else None))
+        values += [draw.normal(size=count), draw.normal(size=outputs * biases)]
+        at += count + outputs * biases
+    return Chain(tuple(layers), used, np.concatenate(values).astype(np.float32))
+
+
+def bytes_of(examples: int, features: int = WIDTHS[0], channels: int = 2) -> Examples:
+    draw = random()
+    table = draw.normal(size=(channels, 256)).astype(np.float32)
+    rows = draw.integers(0, 256, (examples, features), dtype=np.uint8)
+    return Examples(rows, draw.integers(0, WIDTHS[-1], examples), table)
+
+
+def floats_of(examples: int) -> Examples:
+    rows = random().normal(size=(examples, WIDTHS[0])).astype(np.float32)
+    return Examples(rows, random().integers(0, WIDTHS[-1], examples))
+
+
+def after(
+    kernel: Kernel,
+    chain: Chain,
+    examples: Examples,
+    batch: int,
+    moves: Moves,
+    steps: int = 4,
+) -> tuple[np.ndarray, ...]:
+    """What a chain holds and says after a few steps."""
+    index = random().integers(0, len(examples.rows), (steps, batch))
+    kernel.train(chain, examples, index, moves, [0.01 / (1 + n) for n in range(steps)], 1)
+    said = kernel.outputs(chain, examples, np.arange(len(examples.rows)))
+    return chain.values, chain.first, chain.second, said
+
+
+def variants() -> list[str]:
+    found = library()
+    return [] if found is None else list(VARIANTS[: found.tombola_variant() + 1])
+
+
+def test_there_is_a_compiled_kernel_here() -> None:
+    """Where tests run there is a compiler, so its absence is a fault of the build."""
+    assert variants()
+    assert best_kernel().name in ("c", "c plain")
+
+
+# -- against torch -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moves", OPTIMISERS)
+@pytest.mark.parametrize("variant", variants())
+def test_steps_are_those_of_torch(variant: str, moves: str) -> None:
+    for batch in (1, 16, 20, 60, 64, 65, 130):
+        args = bytes_of(90), batch, OPTIMISERS[moves]
+        for one, other in zip(
+            after(Compiled(variant), chain_of(0.3), *args),
+            after(Plain(), chain_of(0.3), *args),
+            strict=True,
+        ):
+            np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.5, 1.0])
+@pytest.mark.parametrize("biases", [True, False])
+@pytest.mark.parametrize("widths", [WIDTHS, (40, 5), (40, 300, 5)])
+def test_any_pattern_gives_what_torch_gives(
+    density: float, biases: bool, widths: tuple[int, ...]
+) -> None:
+    def chain() -> Chain:
+        return chain_of(density, widths, biases)
+
+    for examples in (bytes_of(30), floats_of(30)):
+        args = examples, 20, Moves(adam=False, momentum=0.5)
+        found = after(best_kernel(), chain(), *args)
+        for one, other in zip(found, after(Plain(), chain(), *args), strict=True):
+            np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
+
+
+def test_the_twin_is_torch_itself() -> None:
+    """`Plain` against a network and an optimiser of torch: what the others are compared with."""
+    chain, examples = chain_of(1.0), floats_of(30)
+    network = torch.nn.Sequential()
+    for layer in chain.layers:
+        linear = torch.nn.Linear(layer.inputs, layer.outputs)
+        matrix = torch.zeros(layer.outputs, layer.inputs)
+        rows = np.repeat(np.arange(layer.outputs), np.diff(layer.row))
+        matrix[rows, layer.column] = torch.from_numpy(chain.values[layer.weights :][: layer.kept])
+        assert layer.biases is not None
+        with torch.no_grad():
+            linear.weight.copy_(matrix)
+            linear.bias.copy_(torch.from_numpy(chain.values[layer.biases :][: layer.outputs]))
+        network.append(linear)
+        if layer.relu:
+            network.append(torch.nn.ReLU())
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    index = random().integers(0, 30, (3, 20))
+    Plain().train(chain, examples, index, Moves(adam=True), [0.01] * 3, 1)
+    for batch in index:
+        outputs = network(torch.from_numpy(examples.rows[batch][:, chain.used]))
+        targets = torch.from_numpy(examples.targets[batch])
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(outputs, targets).backward()
+        masks = [layer_mask(layer) for layer in chain.layers]
+        for linear, mask in zip(network[::2], masks, strict=True):
+            linear.weight.grad *= mask
+        optimiser.step()
+    said = Plain().outputs(chain, examples, np.arange(30))
+    wanted = network(torch.from_numpy(examples.rows[:, chain.used])).detach().numpy()
+    np.testing.assert_allclose(said, wanted, rtol=1e-4, atol=1e-5)
+
+
+def layer_mask(layer: Layer) -> torch.Tensor:
+    mask = torch.zeros(layer.outputs, layer.inputs)
+    mask[np.repeat(np.arange(layer.outputs), np.diff(layer.row)), layer.column] = 1.0
+    return mask
+
+
+def test_what_is_not_a_number_shows() -> None:
+    for kernel in (Plain(), best_kernel()):
+        chain = chain_of(0.5)
+        chain.values[0] = np.nan
+        values, *_, said = after(kernel, chain, bytes_of(30), 20, OPTIMISERS["sgd"])
+        assert np.isnan(values).any()
+        assert np.isnan(said).any()
+
+
+def test_large_logits_do_not_overflow() -> None:
+    chain = chain_of(0.5)
+    chain.values[:] *= 50.0
+    found = after(best_kernel(), chain, floats_of(30), 20, Moves(adam=False))
+    assert all(np.isfinite(array).all() for array in found)
+
+
+# -- bit for bit ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif("avx512" not in variants(), reason="this processor has no AVX-512")
+@pytest.mark.parametrize("moves", OPTIMISERS)
+def test_instruction_sets_that_fuse_give_equal_bits(moves: str) -> None:
+    for batch in (7, 60, 100):
+        one, other = (
+            after(Compiled(variant), chain_of(0.3), bytes_of(90), batch, OPTIMISERS[moves], 20)
+            for variant in ("avx2", "avx512")
+        )
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("kernel", [Plain(), *(Compiled(name) for name in variants())])
+def test_steps_in_one_call_or_in_many_are_the_same(kernel: Kernel) -> None:
+    index = random().integers(0, 90, (6, 20))
+    rates, moves = [0.01 * (1 + n) for n in range(6)], OPTIMISERS["adam"]
+    whole, parts = chain_of(0.3), chain_of(0.3)
+    kernel.train(whole, bytes_of(90), index, moves, rates, 1)
+    for n in range(6):
+        kernel.train(parts, bytes_of(90), index[n : n + 1], moves, rates[n : n + 1], 1 + n)
+    assert whole.values.tobytes() == parts.values.tobytes()
+
+
+def test_bytes_and_the_floats_they_stand_for_give_equal_bits() -> None:
+    examples = bytes_of(90)
+    assert examples.table is not None
+    channel = np.arange(WIDTHS[0]) // (WIDTHS[0] // 2)
+    told = Examples(examples.table[channel, examples.rows], examples.targets)
+    one, other = (
+        after(best_kernel(), chain_of(0.3), data, 60, OPTIMISERS["adam"])
+        for data in (examples, told)
+    )
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
+
+
+# -- where there is none -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for cached in (library, best_kernel):
+        cached.cache_clear()
+    monkeypatch.setattr(compiled, "__file__", "/nowhere/compiled.py")
+    yield
+    for cached in (library, best_kernel):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("no_library")
+def test_without_a_library_torch_does_the_work() -> None:
+    assert best_kernel().name == "torch"
+    assert kernel_named("c") is None
+    with pytest.raises(RuntimeError, match="without a C compiler"):
+        Compiled()
+
+
+@pytest.mark.parametrize("content", [b"", b"no library at all", None])
+def test_a_library_that_is_none_of_ours_is_as_good_as_none(
+    content: bytes | None, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "_chain.so"
+    if content is None:
+        monkeypatch.setattr(compiled, "INTERFACE", -1)  # as if it were of another version
+        path = next(p for p in (compiled.Path(compiled.__file__).parent).glob("_chain*.so"))
+    else:
+        path.write_bytes(content)
+    assert compiled._loaded(path) is None
+
+
+def test_break_even_is_looked_up_by_size() -> None:
+    assert set(BREAK_EVEN) == {"c", "c plain", "torch"}
+    (small, low), *_, (large, high) = BREAK_EVEN["c"]
+    assert (break_even("c", 1), break_even("c", small)) == (low, low)
+    assert break_even("c", 10 * large) == high
+    assert all(0.0 <= density <= 1.0 for rows in BREAK_EVEN.values() for _, density in rows)
