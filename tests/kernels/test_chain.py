@@ -1,17 +1,21 @@
 """Kernels against the same arithmetic in torch, and against each other bit for bit."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
 
-from tombola.kernels import compiled
+from tombola.kernels import compiled, jit
 from tombola.kernels.best import best_kernel, kernel_named
 from tombola.kernels.break_even import BREAK_EVEN, break_even
 from tombola.kernels.chain import Chain, Examples, Kernel, Layer, Moves, layer_of
 from tombola.kernels.compiled import VARIANTS, Compiled, library
+from tombola.kernels.jit import Jit
 from tombola.kernels.plain import Plain
 
 OPTIMISERS = {
@@ -104,18 +108,28 @@ def test_steps_are_those_of_torch(variant: str, moves: str) -> None:
             np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("moves", OPTIMISERS)
+def test_the_loops_that_numba_compiles_are_those_of_torch(moves: str) -> None:
+    for batch in (1, 20, 60):
+        args = bytes_of(90), batch, OPTIMISERS[moves]
+        found = after(Jit(), chain_of(0.3), *args), after(Plain(), chain_of(0.3), *args)
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
+
+
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.5, 1.0])
 @pytest.mark.parametrize("biases", [True, False])
 @pytest.mark.parametrize("widths", [WIDTHS, (40, 5), (40, 300, 5)])
+@pytest.mark.parametrize("kernel", ["best", "numba"])
 def test_any_pattern_gives_what_torch_gives(
-    density: float, biases: bool, widths: tuple[int, ...]
+    density: float, biases: bool, widths: tuple[int, ...], kernel: str
 ) -> None:
     def chain() -> Chain:
         return chain_of(density, widths, biases)
 
     for examples in (bytes_of(30), floats_of(30)):
         args = examples, 20, Moves(adam=False, momentum=0.5)
-        found = after(best_kernel(), chain(), *args)
+        found = after(best_kernel() if kernel == "best" else Jit(), chain(), *args)
         for one, other in zip(found, after(Plain(), chain(), *args), strict=True):
             np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
 
@@ -160,7 +174,7 @@ def layer_mask(layer: Layer) -> torch.Tensor:
 
 
 def test_what_is_not_a_number_shows() -> None:
-    for kernel in (Plain(), best_kernel()):
+    for kernel in (Plain(), Jit(), best_kernel()):
         chain = chain_of(0.5)
         chain.values[0] = np.nan
         values, *_, said = after(kernel, chain, bytes_of(30), 20, OPTIMISERS["sgd"])
@@ -171,8 +185,9 @@ def test_what_is_not_a_number_shows() -> None:
 def test_large_logits_do_not_overflow() -> None:
     chain = chain_of(0.5)
     chain.values[:] *= 50.0
-    found = after(best_kernel(), chain, floats_of(30), 20, Moves(adam=False))
-    assert all(np.isfinite(array).all() for array in found)
+    for kernel in (Jit(), best_kernel()):
+        found = after(kernel, chain, floats_of(30), 20, Moves(adam=False))
+        assert all(np.isfinite(array).all() for array in found)
 
 
 # -- bit for bit ---------------------------------------------------------------------------------
@@ -189,7 +204,7 @@ def test_instruction_sets_that_fuse_give_equal_bits(moves: str) -> None:
         assert all(a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("kernel", [Plain(), *(Compiled(name) for name in variants())])
+@pytest.mark.parametrize("kernel", [Plain(), Jit(), *(Compiled(name) for name in variants())])
 def test_steps_in_one_call_or_in_many_are_the_same(kernel: Kernel) -> None:
     index = random().integers(0, 90, (6, 20))
     rates, moves = [0.01 * (1 + n) for n in range(6)], OPTIMISERS["adam"]
@@ -216,21 +231,69 @@ def test_bytes_and_the_floats_they_stand_for_give_equal_bits() -> None:
 
 
 @pytest.fixture
-def no_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for cached in (library, best_kernel):
-        cached.cache_clear()
+def forgotten() -> Iterator[None]:
+    """What was found out about this machine is found out anew, and again afterwards."""
+    for look in (0, 1):
+        for cached in (library, best_kernel, jit.compiled):
+            cached.cache_clear()
+        if look == 0:
+            yield
+
+
+@pytest.fixture
+def no_library(forgotten: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "__file__", "/nowhere/compiled.py")
-    yield
-    for cached in (library, best_kernel):
-        cached.cache_clear()
 
 
 @pytest.mark.usefixtures("no_library")
-def test_without_a_library_torch_does_the_work() -> None:
-    assert best_kernel().name == "torch"
-    assert kernel_named("c") is None
+def test_without_a_library_numba_does_the_work_and_without_numba_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert best_kernel().name == "numba"
+    assert (kernel_named("c"), kernel_named("c plain")) == (None, None)
     with pytest.raises(RuntimeError, match="without a C compiler"):
         Compiled()
+    for cached in (best_kernel, jit.compiled):
+        cached.cache_clear()
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert best_kernel().name == "torch"
+    assert kernel_named("numba") is None
+    with pytest.raises(RuntimeError, match=r"install tombola\[fast\]"):
+        Jit()
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("broken", ["cannot be written", "cannot be read back"])
+def test_a_cache_of_compiled_loops_is_done_without(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def njit(*, cache: bool, **options: Any) -> Callable[[Any], Any]:
+        asked.append(cache)
+        if cache and broken == "cannot be written":
+            raise RuntimeError("cannot cache function: no locator available")
+
+        def stale(*args: Any) -> None:
+            raise EOFError("ran out of input")
+
+        return lambda function: stale if cache else function
+
+    monkeypatch.setattr(numba, "njit", njit)
+    found = after(Jit(), chain_of(0.3), floats_of(10), 4, OPTIMISERS["adam"])  # slow, and right
+    wanted = after(Plain(), chain_of(0.3), floats_of(10), 4, OPTIMISERS["adam"])
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
+    assert asked == [True, False]
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_numba_that_does_not_work_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def njit(**options: Any) -> None:
+        raise ImportError("Numba needs NumPy 1.0 or less")
+
+    monkeypatch.setattr(numba, "njit", njit)
+    assert jit.compiled() is None
 
 
 @pytest.mark.parametrize("content", [b"", b"no library at all", None])
@@ -247,7 +310,7 @@ def test_a_library_that_is_none_of_ours_is_as_good_as_none(
 
 
 def test_break_even_is_looked_up_by_size() -> None:
-    assert set(BREAK_EVEN) == {"c", "c plain", "torch"}
+    assert set(BREAK_EVEN) == {"c", "c plain", "numba", "torch"}
     (small, low), *_, (large, high) = BREAK_EVEN["c"]
     assert (break_even("c", 1), break_even("c", small)) == (low, low)
     assert break_even("c", 10 * large) == high

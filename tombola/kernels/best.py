@@ -4,22 +4,27 @@ import functools
 
 from tombola.kernels.chain import Kernel
 from tombola.kernels.compiled import Compiled, library
+from tombola.kernels.jit import Jit, compiled
 from tombola.kernels.plain import Plain
 
-NAMES = ("c", "c plain", "torch")
+NAMES = ("c", "c plain", "numba", "torch")
 
 
 @functools.cache
 def best_kernel() -> Kernel:
-    """The fastest kernel that runs here; found once."""
-    return Plain() if library() is None else Compiled()
+    """The fastest kernel that runs here: C, else numba's, else torch. Found once."""
+    if library() is not None:
+        return Compiled()
+    return Plain() if compiled() is None else Jit()
 
 
 def kernel_named(name: str) -> Kernel | None:
     """The kernel of this name, one of `NAMES`; None where this machine lacks it."""
     if name == "torch":
         return Plain()
-    best = best_kernel()
-    if name == "c plain" and library() is not None:
-        return Compiled("plain")
-    return best if best.name == name else None
+    if name == "numba":
+        return None if compiled() is None else Jit()
+    if library() is None:
+        return None
+    kernel = Compiled("plain") if name == "c plain" else Compiled()
+    return kernel if kernel.name == name else None

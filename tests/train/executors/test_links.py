@@ -116,7 +116,7 @@ def test_anything_else_is_not_served_and_the_part_is_named(network: nn.Module, r
 
 def test_a_layer_used_twice_is_not_served() -> None:
     layer = nn.Linear(12, 12)
-    with pytest.raises(NotServedError, match="3.weight beside"):
+    with pytest.raises(NotServedError, match=r"3\.weight beside"):
         links_of(nn.Sequential(nn.Flatten(), layer, nn.ReLU(), layer), torch.zeros(3, 4))
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from tombola.errors import WorldError
+from tombola.folders import user_cache
 
 
 def data_folder(given: str | Path | None = None) -> Path:
@@ -12,8 +13,7 @@ def data_folder(given: str | Path | None = None) -> Path:
         return Path(given)
     if os.environ.get("TOMBOLA_DATA"):
         return Path(os.environ["TOMBOLA_DATA"])
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "tombola"
+    return user_cache()
 
 
 def find_file(folder: Path, names: tuple[str, ...], what: str, advice: str) -> Path:
