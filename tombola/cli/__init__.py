@@ -1,6 +1,7 @@
 """The command line: names things, checks the whole call, works, prints."""
 
 from tombola.cli import (
+    bench,
     data,
     find,
     gc,
@@ -11,4 +12,4 @@ from tombola.cli import (
 )  # each adds its commands to the application
 from tombola.cli.app import app, main
 
-__all__ = ["app", "data", "find", "gc", "listing", "main", "report", "ship", "studies"]
+__all__ = ["app", "bench", "data", "find", "gc", "listing", "main", "report", "ship", "studies"]

@@ -1,0 +1,22 @@
+"""How fast this machine trains, as ratios measured in one run: `tombola bench`."""
+
+from collections.abc import Callable
+
+from tombola.lab.bench.machine import machine
+from tombola.lab.bench.measure import Measured
+from tombola.lab.bench.memory import memory
+from tombola.lab.bench.overhead import overhead
+from tombola.lab.bench.scaling import scaling
+from tombola.lab.bench.step import step
+from tombola.lab.bench.study import study
+
+BENCHES: dict[str, Callable[..., Measured]] = {
+    "step": step,
+    "study": study,
+    "scaling": scaling,
+    "machine": machine,
+    "memory": memory,
+    "overhead": overhead,
+}
+
+__all__ = ["BENCHES", "machine", "memory", "overhead", "scaling", "step", "study"]
