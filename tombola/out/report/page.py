@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from tombola.errors import CallError, WorkError
+from tombola.lab.commands import find_command
 from tombola.lab.study import Study
 from tombola.lab.verdict import TICKET, Finding
 from tombola.out.amounts import duration, several
@@ -33,7 +34,6 @@ from tombola.out.report.words import (
     MEANING_OF_CHECKS,
     amount,
     claim,
-    command,
     difference,
     interval,
     state,
@@ -121,7 +121,7 @@ def render(study: Study) -> str:
             (name, held, MEANING_OF_CHECKS.get(name, "")) for name, held in study.checks.items()
         ],
         provenance=_provenance(study),
-        command=command(study.facts["names"], study.document["seeds"]),
+        command=find_command(study.facts["names"], study.document["seeds"]),
         data={
             "density": {metric: against_density(study, metric) for metric in metrics},
             "curves": {name: curve_figures(curves, arms, name, steps) for name in curves.metrics},
