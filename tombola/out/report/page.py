@@ -29,6 +29,7 @@ from tombola.out.report.figures import (
     library,
     styles_of,
 )
+from tombola.out.report.forest import condition_forests, density_forest
 from tombola.out.report.pictures import pictures_of
 from tombola.out.report.words import (
     MEANING_OF_CHECKS,
@@ -41,6 +42,7 @@ from tombola.out.report.words import (
 )
 from tombola.out.terminal import fraction
 
+ALONG = "by density"
 HERE = Path(__file__).parent
 
 
@@ -94,6 +96,7 @@ def render(study: Study) -> str:
     curves = curves_of(study)
     layers, same = layer_figures(study)
     pictures = pictures_of(study)
+    forests, along = condition_forests(study), density_forest(study)
     metrics, steps = list(study.rows[0]["metrics"]), study.facts["about"]["world"]["steps"]
     packed, plotly_source = _library()
     script = (HERE / "page.js").read_text()
@@ -113,6 +116,8 @@ def render(study: Study) -> str:
         curves=curves,
         longer=_longer(curves, steps),
         lost=_lost(curves),
+        forests=list(forests),
+        along=along is not None,
         layer_arms=list(layers),
         same_layers=same,
         pictures=pictures,
@@ -126,6 +131,7 @@ def render(study: Study) -> str:
             "density": {metric: against_density(study, metric) for metric in metrics},
             "curves": {name: curve_figures(curves, arms, name, steps) for name in curves.metrics},
             "layers": layers,
+            "forests": forests if along is None else {**forests, ALONG: along},
             "pictures": pictures,
             "rounds": _rounds(study),
             "judged": study.facts["setting"]["judged_round"],
