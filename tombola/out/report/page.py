@@ -172,10 +172,11 @@ def _verdict(study: Study) -> dict[str, Any]:
     verdict, about = study.verdict, study.facts["about"]
     judged = study.facts["setting"]["judged_round"]
     sentence = verdict.outcome.value
+    beside = {row["arm"] for row in study.rows if row["round"]}
     rows = [
         row
         for row in study.rows
-        if row["round"] == judged or (row["arm"] == DENSE and row["round"] == 0)
+        if row["round"] == judged or (row["round"] == 0 and row["arm"] not in beside)
     ]
     metrics = list(dict.fromkeys(condition["metric"] for condition in about["conditions"]))
     after = str(verdict).partition(str(verdict.conditions[-1]))[2].strip()
