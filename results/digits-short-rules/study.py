@@ -1,4 +1,4 @@
-"""Trains `imp` on digits at three learning rates and two lengths, and judges it by every rule.
+"""Trains `imp` on digits-short at three learning rates and two lengths; judges it by every rule.
 
 python study.py > verdicts.txt
 
@@ -15,13 +15,13 @@ from tombola.lookup import catalogue
 
 RATES = ("0.0004", "0.0012", "0.004")
 SEEDS = "5"
-# (length in steps, arms): a quarter of the world's own length with every control, a sixteenth with
-# those that the strict definition cannot do without.
+# (length in steps, arms): the world's own with every control, a quarter of it with those that the
+# strict definition cannot do without.
 LENGTHS = (
-    ("500", "dense,ticket,reinit,shuffle,thin,random,half-width"),
-    ("125", "dense,ticket,reinit,thin"),
+    ("200", "dense,ticket,reinit,shuffle,thin,random,half-width"),
+    ("50", "dense,ticket,reinit,thin"),
 )
-OWN = ("0.0012", "500")
+OWN = ("0.0012", "200")
 
 
 def printed(*call: str) -> str:
@@ -39,14 +39,14 @@ def trained() -> dict[tuple[str, str], str]:
     found = {}
     for steps, arms in LENGTHS:
         for lr in RATES:
-            world = f"digits,lr={lr},steps={steps}"
+            world = f"digits-short,lr={lr},steps={steps}"
             call = ("find", "imp", "--on", world, "--seeds", SEEDS, "--arms", arms)
             document = json.loads(printed(*call, "--quiet", "--json"))
             found[lr, steps] = document["study"]
             rows = {(row["arm"], row["round"]): row for row in document["rows"]}
             print(f"{world}: study {document['study'][:12]}")
             for (arm, number), row in rows.items():
-                if number == 10 or (number == 0 and arm in ("dense", "half-width")):
+                if number == 5 or (number == 0 and arm in ("dense", "half-width")):
                     of = row["metrics"]["test_accuracy"]
                     print(
                         f"  {arm:10} density {row['density']:.4f}  test accuracy "
@@ -63,7 +63,7 @@ def judged(studies: dict[tuple[str, str], str]) -> None:
         print(f"\n$ tombola judge {' '.join(one[:12] for one in chosen)} --rule {rule}")
         print(printed("judge", *chosen, "--rule", rule).rstrip())
     lr, steps = OWN
-    world = f"digits,lr={lr},steps={steps}"
+    world = f"digits-short,lr={lr},steps={steps}"
     for margin in ("0.005", "0.01", "0.02"):
         call = ("plan", "imp", "--on", world, "--seeds", SEEDS, "--power", "--margin", margin)
         print(f"\n$ tombola {' '.join(call)}")
