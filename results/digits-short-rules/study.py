@@ -7,10 +7,15 @@ What is stored is not trained again; the store is ./.tombola, or $TOMBOLA_STORE.
 
 import io
 import json
+import os
 import sys
 from contextlib import redirect_stdout
 
 from tombola.cli import main
+from tombola.lab.grid import judge_grid
+from tombola.lab.store import Store
+from tombola.lab.strict import STRICT
+from tombola.lab.study import open_study
 from tombola.lookup import catalogue
 
 RATES = ("0.0004", "0.0012", "0.004")
@@ -56,12 +61,14 @@ def trained() -> dict[tuple[str, str], str]:
 
 
 def judged(studies: dict[tuple[str, str], str]) -> None:
-    """Every rule on these studies; the strict ones on all of a length and on both lengths."""
-    for rule in catalogue("rules"):
-        strict = rule.startswith("strict")
-        chosen = list(studies.values()) if strict else [studies[OWN]]
+    """Every rule but those of other data sets; the strict one on all studies, at both lengths."""
+    for rule in (name for name in catalogue("rules") if not name.startswith("strict-")):
+        chosen = list(studies.values()) if rule == "strict" else [studies[OWN]]
         print(f"\n$ tombola judge {' '.join(one[:12] for one in chosen)} --rule {rule}")
         print(printed("judge", *chosen, "--rule", rule).rstrip())
+    store = Store(os.environ.get("TOMBOLA_STORE", ".tombola"))
+    opened = [open_study(store, digest) for digest in studies.values()]
+    print(f"\njudge_grid(STRICT, .., steps=50)\n{judge_grid(STRICT, opened, steps=50)}")
     lr, steps = OWN
     world = f"digits-short,lr={lr},steps={steps}"
     for margin in ("0.005", "0.01", "0.02"):
