@@ -58,3 +58,14 @@ def data_in(page: str) -> dict[str, Any]:
 def objects(store: tb.Store) -> list[Path]:
     """The files of a store's weights and masks."""
     return sorted((store.folder / "objects").rglob("*.safetensors"))
+
+
+def plain(value: Any) -> Any:
+    """A figure with a colour or a font in the place of each style variable."""
+    if isinstance(value, dict):
+        return {name: plain(of) for name, of in value.items()}
+    if isinstance(value, list):
+        return [plain(of) for of in value]
+    if isinstance(value, str) and value.startswith("var("):
+        return "serif" if value == "var(--sans)" else "#777777"
+    return value

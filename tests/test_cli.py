@@ -463,6 +463,34 @@ def test_judge_trains_nothing(shell: Shell) -> None:
     assert "no rule 'nine'" in shell.refused("judge", "latest", "--rule", "nine")
 
 
+def test_judge_asks_about_densities_and_strictly(shell: Shell) -> None:
+    study = shell.find("--seeds", "3")
+    along = shell.json("judge", "latest", "--rule", "densities")["verdict"]
+    assert len(along["rungs"]) == len({r["round"] for r in study["rows"] if r["round"]})
+    assert "corrected" in shell("judge", "latest", "--rule", "densities-holm")[1]
+    refused = shell.refused("judge", "latest", "--rule", "strict")
+    assert f"tombola find imp --on {shell.module}:world --seeds 3 --arms " in refused
+    assert ",thin" in refused
+    assert "got 2 studies; want one, or a strict rule" in shell.refused("judge", "latest", "latest")
+    assert "is for finished studies" in shell.refused(
+        "find", "imp", "--on", f"{shell.module}:world", "--rule", "strict"
+    )
+
+
+def test_plan_says_how_many_seeds_a_rule_needs(shell: Shell) -> None:
+    call = ("plan", "imp", "--on", f"{shell.module}:world", "--seeds", "3", "--power")
+    refused = shell.refused(*call)
+    assert f"Make one with tombola find imp --on {shell.module}:world --seeds 3" in refused
+    assert not (shell.folder / ".tombola").exists()
+    shell.find("--seeds", "3")
+    power = shell.json(*call, "--margin", "0.2")["power"]
+    assert power["pilot"] == [0, 1, 2] and power["margin"] == 0.2
+    assert power["conditions"][0]["name"] == "matches-dense"
+    assert "cautious" in shell(*call)[1]
+    assert "--margin 0.2 is about --power" in shell.refused(*call[:-1], "--margin", "0.2")
+    assert "want a finite number >= 0" in shell.refused(*call, "--margin", "-1")
+
+
 def test_ls_lists_studies_and_catalogues(shell: Shell) -> None:
     study = shell.find("--seeds", "2")
     held = shell.json("ls")

@@ -294,7 +294,7 @@ SEEDS = _number("1", "2", "2,5", "3,", "4,4", ",")
 ARMS = _name(
     "dense", "dense,ticket", "dense,reinit,shuffle", "dense,oneshot", "dense,thin", "reinit"
 )
-RULE = _name("matching", "2019", wrong=THEIRS[:3])
+RULE = _name("matching", "2019", wrong=("strict", "densities", *THEIRS[:3]))
 STUDY = _name("latest", wrong=("", "0", "f" * 64, LONG))
 PLACE = _name("new", "data", wrong=ODD_PLACES)
 STORE = _name("store", wrong=("new", *ODD_PLACES))
@@ -367,7 +367,8 @@ SHIP = Command(
     {"--to": _name("safetensors", "ticket"), "--out": PLACE, **USUAL},
     {"--on": WORLD, "--untrained": None, "--seed": _number("0", "3"), "--data": DATA, **BOTH},
 )
-PLAN = Command("plan", RECIPE, {"--on": WORLD, **USUAL}, ASKED)
+POWER: dict[str, Words | None] = {"--power": None, "--margin": _number("0.01", "0")}
+PLAN = Command("plan", RECIPE, {"--on": WORLD, **USUAL}, {**ASKED, **POWER})
 COMMANDS = (
     *(FIND, FIND, FIND, FIND, PLAN, PLAN, SHIP, SHIP),
     Command("judge", STUDY, USUAL, {"--rule": RULE, **BOTH}),

@@ -6,6 +6,7 @@ Imports of everything heavy wait until something is looked up.
 import difflib
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,12 +15,15 @@ from tombola.errors import CallError, TombolaError
 from tombola.out.frames import printed, users_part
 
 if TYPE_CHECKING:
+    from tombola.lab.ladder import Ladder
+    from tombola.lab.strict import Strict
     from tombola.lab.verdict import Rule
     from tombola.recipes.controls import Control
     from tombola.recipes.recipe import Recipe
     from tombola.world.world import World
 
 T = TypeVar("T")
+VARIED = re.compile(r"(?P<world>.+?)(?P<changes>(,(lr|steps)=[^,]*)+)")
 MOST_DRAWS = 1_000  # of a control for each seed
 
 
@@ -40,7 +44,8 @@ def find_recipe(text: str) -> "Recipe":
 
 def find_world(text: str, data: Path | None = None) -> "World":
     """A world by its name in the catalogue, as `NETWORK@IMAGES`, or as `module:NAME`; a function
-    that makes one is called, with `data` if it takes that argument.
+    that makes one is called, with `data` if it takes that argument. At another learning rate or
+    length with `,lr=0.01` or `,steps=4000` after it.
 
     Raises:
         CallError: no such name, module or object, or it is something else.
@@ -49,12 +54,38 @@ def find_world(text: str, data: Path | None = None) -> "World":
     from tombola.world.catalogue import WORLDS
     from tombola.world.world import World
 
+    varied = VARIED.fullmatch(text)
+    if varied:
+        return _varied(text, varied["world"], varied["changes"], data)
     if text in WORLDS:
         return WORLDS[text](data)
     if "@" in text:
         return _on_images(text, data)
     world: World = _given("world", text, WORLDS, lambda w: isinstance(w, World), data=data)
     return world
+
+
+def _varied(text: str, base: str, changes: str, data: Path | None) -> "World":
+    """A world at another learning rate or length."""
+    from tombola.lab.grid import varied
+
+    lr, steps = None, None
+    for change in changes.removeprefix(",").split(","):
+        name, _, value = change.partition("=")
+        try:
+            if name == "lr" and lr is None:
+                lr = float(value)
+                continue
+            if name == "steps" and steps is None and int(value) > 0:
+                steps = int(value)
+                continue
+        except ValueError:
+            pass
+        raise CallError(
+            f"world {text!r}: got {change!r}; want after the world at most one lr=NUMBER and one "
+            "steps=NUMBER, such as digits,lr=0.01,steps=4000."
+        )
+    return varied(find_world(base, data), lr=lr, steps=steps)
 
 
 def _on_images(text: str, data: Path | None) -> "World":
@@ -71,13 +102,41 @@ def _on_images(text: str, data: Path | None) -> "World":
 
 
 def find_rule(text: str) -> "Rule":
-    """A rule by its name, or as `module:NAME`."""
+    """A rule by its name, or as `module:NAME`.
+
+    Raises:
+        CallError: no such rule, or one that is for finished studies alone.
+    """
+    from tombola.lab.ladder import LADDERS
+    from tombola.lab.strict import STRICTS
     from tombola.lab.verdict import RULES, Rule
+
+    if text in STRICTS or text in LADDERS:
+        several = "STUDY STUDY .." if text in STRICTS else "STUDY"
+        raise CallError(
+            f"rule {text!r} is for finished studies; make them under another rule, then "
+            f"`tombola judge {several} --rule {text}`."
+        )
 
     if text in RULES:
         return RULES[text]
     rule: Rule = _given("rule", text, RULES, lambda found: isinstance(found, Rule))
     return rule
+
+
+def find_judge(text: str) -> "Rule | Strict | Ladder":
+    """What finished studies can be judged by: a rule, one about densities, or a strict one."""
+    from tombola.lab.ladder import LADDERS, Ladder
+    from tombola.lab.strict import STRICTS, Strict
+    from tombola.lab.verdict import RULES, Rule
+
+    known: dict[str, Rule | Strict | Ladder] = {**RULES, **LADDERS, **STRICTS}
+    if text in known:
+        return known[text]
+    found: Rule | Strict | Ladder = _given(
+        "rule", text, known, lambda found: isinstance(found, (Rule, Strict, Ladder))
+    )
+    return found
 
 
 def find_arms(texts: Sequence[str], draws: int) -> "list[str | Control | Recipe]":
@@ -124,9 +183,13 @@ def catalogue(kind: str) -> dict[str, str]:
 
         return {name: make.summary for name, make in WORLDS.items()}
     if kind == "rules":
+        from tombola.lab.ladder import LADDERS
+        from tombola.lab.strict import STRICTS
         from tombola.lab.verdict import RULES
 
-        return {name: rule.summary for name, rule in RULES.items()}
+        single = {name: rule.summary for name, rule in RULES.items()}
+        along = {name: ladder.summary for name, ladder in LADDERS.items()}
+        return {**single, **along, **{name: rule.summary for name, rule in STRICTS.items()}}
     from tombola.recipes.controls import CONTROLS
 
     controls = {name: control.summary for name, control in CONTROLS.items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 import pytest
-from report_studies import image_world
+from report_studies import image_world, plain
 from toy import small_world
 
 import tombola as tb
@@ -45,17 +45,6 @@ def figures_of(study: Study) -> list[dict[str, Any]]:
         figure = curve_figures(curves, arms, metric, 40)
         found += [{"layout": figure["layout"], "data": of} for of in figure["frames"].values()]
     return [*found, *layer_figures(study)[0].values()]
-
-
-def plain(value: Any) -> Any:
-    """A figure with a colour or a font in the place of each style variable."""
-    if isinstance(value, dict):
-        return {name: plain(of) for name, of in value.items()}
-    if isinstance(value, list):
-        return [plain(of) for of in value]
-    if isinstance(value, str) and value.startswith("var("):
-        return "serif" if value == "var(--sans)" else "#777777"
-    return value
 
 
 def test_plotly_accepts_every_chart(study: Study) -> None:

@@ -2,7 +2,8 @@
 
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -20,7 +21,10 @@ from tombola.cli.report import reported
 from tombola.errors import CallError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tombola.lab.events import Watcher
+    from tombola.lab.question import Question
 
 ASK_ABOVE = 3600.0  # seconds of expected work that want --yes
 
@@ -86,11 +90,50 @@ def plan(
     asked: Asked,
     *,
     jobs: JobsOption = None,
+    power: Annotated[
+        bool,
+        Parameter(help="Say how many seeds the rule needs, from those of --seeds that are stored."),
+    ] = False,
+    margin: Annotated[
+        float | None,
+        Parameter(help="With --power: a margin other than the world's, as a fraction."),
+    ] = None,
     as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> Answer:
     """Say what would be trained, what is stored already, and how long it would take."""
-    from tombola.out.terminal import show_plan
+    from tombola.out.terminal import show_plan, show_power
 
-    _, document = question_and_plan(recipe, asked, jobs, store)
-    return Answer(document, lambda console: show_plan(console, document), as_json)
+    if margin is not None and not power:
+        raise CallError(f"--margin {margin:g} is about --power, which was not asked for.")
+    question, document = question_and_plan(recipe, asked, jobs, store)
+    if not power:
+        return Answer(document, lambda console: show_plan(console, document), as_json)
+    found = _power(question, asked.names(recipe), store, margin)
+
+    def show(console: "Console") -> None:
+        show_plan(console, document)
+        show_power(console, found)
+
+    return Answer({**document, "power": found}, show, as_json)
+
+
+def _power(
+    question: "Question", names: dict[str, Any], store: Path | None, margin: float | None
+) -> dict[str, object]:
+    """How many seeds the rule needs, from stored trials.
+
+    Raises:
+        VerdictError: too few are stored; says which command makes a pilot.
+    """
+    from tombola.lab.commands import find_command
+    from tombola.lab.power import LEAST_PILOT, TooFewError, power_from
+    from tombola.lab.store import Store
+
+    try:
+        kept = Store(store_folder(store), create=False)
+        return power_from(question, kept, margin=margin).as_json()
+    except TooFewError as error:
+        seeds = question.seeds[: max(LEAST_PILOT, len(question.seeds))]
+        pilot = find_command(names, seeds if len(seeds) >= LEAST_PILOT else range(LEAST_PILOT))
+        raise TooFewError(f"{error} Make one with {pilot}") from error

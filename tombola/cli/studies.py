@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 def judge(
     study: StudyName,
     /,
-    *,
+    *others: Annotated[
+        str, Parameter(help="More studies, for strict rules: of other learning rates and lengths.")
+    ],
     rule: Annotated[
         str | None, Parameter(help="Another rule (tombola ls rules). Default: the study's own.")
     ] = None,
@@ -35,15 +37,37 @@ def judge(
     store: StoreOption = None,
 ) -> Answer:
     """Judge finished trials under another rule; trains nothing."""
+    from tombola.lab.grid import judge_grid
+    from tombola.lab.ladder import Ladder
+    from tombola.lab.strict import Strict
     from tombola.lab.study import open_study
-    from tombola.lookup import find_rule
-    from tombola.out.terminal import show_verdict
+    from tombola.lookup import find_judge
+    from tombola.out.terminal import show_ladder, show_strict, show_verdict
 
     begin_work()
-    found = open_study(store_to_read(store), study)
-    verdict = found.verdict if rule is None else found.judge(find_rule(rule))
+    kept = store_to_read(store)
+    studies = [open_study(kept, name) for name in (study, *others)]
+    chosen = None if rule is None else find_judge(rule)
+    if isinstance(chosen, Strict):
+        prize = judge_grid(chosen, studies)
+        digests = [one.digest for one in studies]
+        document = {"schema": 1, "studies": digests, "verdict": prize.as_json()}
+        return Answer(document, lambda console: show_strict(console, prize), as_json)
+    if others:
+        raise CallError(
+            f"judge: got {1 + len(others)} studies; want one, or a strict rule, which compares "
+            "several: --rule strict."
+        )
+    (found,) = studies
+    if isinstance(chosen, Ladder):
+        along = found.judge_along(chosen)
+        document = {"schema": 1, "study": found.digest, "verdict": along.as_json()}
+        return Answer(document, lambda console: show_ladder(console, along), as_json)
+    verdict = found.verdict if chosen is None else found.judge(chosen)
+    untested = any(not finding.n for finding in verdict.conditions)
+    remedy = found.training(chosen) if untested and chosen else None
     document = {"schema": 1, "study": found.digest, "verdict": verdict.as_json()}
-    return Answer(document, lambda console: show_verdict(console, verdict), as_json)
+    return Answer(document, lambda console: show_verdict(console, verdict, remedy), as_json)
 
 
 @app.command(sort_key=3)

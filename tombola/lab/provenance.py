@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ import tombola
 from tombola.lab.question import Question
 from tombola.lab.verdict import Beats
 from tombola.recipes.recipe import Recipe
+from tombola.values.digest import digest
 from tombola.values.params import params_of
 from tombola.world.batch import leaves
 from tombola.world.world import World
@@ -79,6 +80,27 @@ def _said(piece: Any) -> str:
 def _input(world: World) -> list[int] | None:
     tensors = leaves(world.train.inputs)
     return list(tensors[0].shape[1:]) if len(tensors) == 1 else None
+
+
+def place_of(question: Question) -> dict[str, Any]:
+    """Where a study stands beside others: learning rate and length, and the digest of the rest."""
+    world, optimiser = question.world, question.world.optimiser
+    names = [one.name for one in fields(optimiser)] if is_dataclass(optimiser) else list[str]()
+    beside = {name: getattr(optimiser, name) for name in names if name not in ("lr", "rate")}
+    rest = [
+        question.recipe,
+        world.model_digest,
+        world.train.digest,
+        world.validation.digest,
+        world.test.digest,
+        world.batch_size,
+        world.objective,
+        world.prepare,
+        type(optimiser).__qualname__,
+        beside,
+        question.judged_round,
+    ]
+    return {"lr": optimiser.lr, "steps": world.steps, "of": digest(["grid", 1, *rest])}
 
 
 def call_cost(cost: Mapping[str, Any]) -> dict[str, Any]:

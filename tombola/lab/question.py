@@ -93,7 +93,8 @@ class Question:
             if isinstance(condition, Matches) and condition.arm not in self.arms:
                 raise VerdictError(
                     f"rule {self.rule.name!r} cannot do without the arm {condition.arm!r}; the "
-                    f"arms are {['ticket', *self.arms]}. Add it, or judge by another rule."
+                    f"arms are {['ticket', *self.arms]}. Train it with --arms "
+                    f"{','.join([TICKET, *self.arms, condition.arm])}, or judge by another rule."
                 )
             if condition.metric not in measured:
                 raise VerdictError(

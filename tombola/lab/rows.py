@@ -81,11 +81,13 @@ def _value(turns: list[Round], name: str) -> float | None:
 
 
 def samples_of(rows: list[dict[str, Any]], judged_round: int) -> dict[str, dict[str, Any]]:
-    """What a rule looks at: values of each arm at the judged round, of dense at round 0."""
+    """What a rule looks at: values of each arm at the judged round; at round 0 of arms that are
+    trained once for each seed, as the whole network is."""
+    beside = {row["arm"] for row in rows if row["round"]}
     return {
         row["arm"]: {name: metric["values"] for name, metric in row["metrics"].items()}
         for row in rows
-        if row["round"] == judged_round or (row["arm"] == "dense" and row["round"] == 0)
+        if row["round"] == judged_round or (row["round"] == 0 and row["arm"] not in beside)
     }
 
 

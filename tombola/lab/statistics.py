@@ -126,6 +126,35 @@ def paired(differences: Sequence[float], alpha: float = 0.05) -> Paired:
     )
 
 
+def chance(differences: Sequence[float], boundary: float) -> float | None:
+    """p-value of the one-sided paired t test of "the mean is at most `boundary`".
+
+    Below alpha exactly where `paired(differences, alpha).low` is above the boundary. Where all
+    differences are equal it is 0 above the boundary, else 1.
+
+    Args:
+        differences: one per seed, in the unit of the metric.
+        boundary: in the same unit.
+
+    Returns:
+        A probability, or None for fewer than two differences.
+
+    Raises:
+        VerdictError: a difference is not finite.
+
+    Example:
+        >>> f"{chance([0.01, 0.02, 0.03], 0.0):.4f}"
+        '0.0371'
+    """
+    values = _finite(differences, "chance(differences)")
+    if len(values) < 2:
+        return None
+    gap, spread = mean(values) - boundary, stdev(values)
+    if spread == 0:
+        return 0.0 if gap > 0 else 1.0
+    return float(stats.t.sf(gap / spread * math.sqrt(len(values)), len(values) - 1))
+
+
 def seeds_to_decide(
     gap: float,
     sd: float,

@@ -8,19 +8,21 @@ from typing import Any
 
 from torch import nn
 
-from tombola.errors import CallError, DamagedObjectError, TombolaError, WorkError
+from tombola.errors import CallError, DamagedObjectError, TombolaError, VerdictError, WorkError
 from tombola.lab.checks import checks_of
+from tombola.lab.commands import training_command
 from tombola.lab.engines.engine import Engine
 from tombola.lab.engines.inline import Inline
 from tombola.lab.engines.processes import Processes, can_fork
 from tombola.lab.events import Answered, Opened, Watcher, together
+from tombola.lab.ladder import LADDERS, Ladder, LadderVerdict, judge_ladder
 from tombola.lab.presence import Diary
-from tombola.lab.provenance import about, call_cost
+from tombola.lab.provenance import about, call_cost, place_of
 from tombola.lab.question import Question, Trial, seeds_of
 from tombola.lab.rows import rows_of, samples_of, trials_of
 from tombola.lab.runner import Runner, Tally
 from tombola.lab.store import Store
-from tombola.lab.verdict import RULES, TICKET, Rule, Verdict, judge
+from tombola.lab.verdict import RULES, TICKET, Matches, Rule, Verdict, judge
 from tombola.recipes.controls import CONTROLS, Control
 from tombola.recipes.job import Job
 from tombola.recipes.jobs import Train
@@ -68,9 +70,51 @@ class Study:
         """The verdict under another rule; trains nothing.
 
         Raises:
-            VerdictError: an arm that the rule cannot do without was not trained.
+            VerdictError: an arm that the rule cannot do without was not trained; says what trains
+                it.
         """
-        return verdict_of(rule_named(rule), self.rows, self.facts["setting"])
+        rule = rule_named(rule)
+        there = (TICKET, *self.facts["arms"])
+        absent = [c.arm for c in rule.conditions if isinstance(c, Matches) and c.arm not in there]
+        if absent:
+            raise VerdictError(
+                f"rule {rule.name!r} cannot do without the arm {', '.join(absent)}, which study "
+                f"{self.digest[:12]} has not. Train it with {self.training(rule)}"
+            )
+        return verdict_of(rule, self.rows, self.facts["setting"])
+
+    def judge_along(self, ladder: Ladder | str) -> LadderVerdict:
+        """At which densities a rule's claim holds, corrected for their number; trains nothing.
+
+        Raises:
+            VerdictError: an arm of the rule was trained at no density; says what trains it.
+            CallError: no ladder of that name.
+        """
+        if isinstance(ladder, str):
+            if ladder not in LADDERS:
+                raise CallError(
+                    f"no rule {ladder!r} about densities; there are {', '.join(LADDERS)}."
+                )
+            ladder = LADDERS[ladder]
+        rounds = {
+            row["round"]: (row["density"], samples_of(self.rows, row["round"]))
+            for row in self.rows
+            if row["arm"] == TICKET and row["round"]
+        }
+        if not {c.arm for c in ladder.rule.conditions} <= {TICKET, *self.facts["arms"]}:
+            raise VerdictError(
+                f"rule {ladder.name!r} asks about arms that study {self.digest[:12]} has not. "
+                f"Train them with {self.training(ladder.rule, controls_at='all')}"
+            )
+        setting = self.facts["setting"]
+        return judge_ladder(
+            ladder, rounds, margin=setting["margin"], resolution=setting["resolution"]
+        )
+
+    def training(self, rule: Rule, **other: Any) -> str:
+        """The command, or the call, that trains every arm a rule looks at."""
+        arms = dict.fromkeys(condition.arm for condition in rule.conditions)
+        return training_command(self.facts["names"], self.document["seeds"], arms, **other)
 
     def trial(
         self,
@@ -250,6 +294,7 @@ def _answered(
         "margin": question.world.margin,
         "resolution": question.world.evaluate_every,
         "judged_density": question.world.judged_density,
+        "place": place_of(question),
     }
     verdict = verdict_of(question.rule, rows, setting)
     document: dict[str, Any] = {

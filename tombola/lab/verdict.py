@@ -50,7 +50,8 @@ def _check_direction(direction: int, where: str) -> None:
         )
 
 
-def _check_size(where: str, size: float) -> None:
+def check_size(where: str, size: float) -> None:
+    """Raise VerdictError unless `size` is a finite number >= 0; `where` names what it is."""
     if not (math.isfinite(size) and size >= 0):
         raise VerdictError(
             f"{where}: got {size!r}, want a finite number >= 0 in the unit of the metric; an"
@@ -82,7 +83,7 @@ class Matches:
     def __post_init__(self) -> None:
         _check_direction(self.direction, f"Matches({self.name!r})")
         if not isinstance(self.margin, Margin):
-            _check_size(f"Matches({self.name!r}, margin)", self.margin)
+            check_size(f"Matches({self.name!r}, margin)", self.margin)
 
     def allowance(self, *, margin: float, resolution: float) -> float:
         """How much worse the ticket may be, given the world's margin and resolution."""
@@ -236,10 +237,10 @@ class Finding:
             return f"{self.name} was not tested, since that arm was not trained."
         wanted = f"wanted above {0.0 - self.margin:g}"  # 0.0 - 0.0, since -0.0 prints as -0
         if self.low is None or self.high is None:
-            return f"{self.name} cannot be tested on one seed: {_signed(self.estimate)}, {wanted}."
+            return f"{self.name} cannot be tested on one seed: {signed(self.estimate)}, {wanted}."
         state = "holds" if self.passed else "fails" if self.failed else "is not shown"
-        bounds = f"[{_signed(self.low)}, {_signed(self.high)}]"
-        return f"{self.name} {state}: {_signed(self.estimate)} {bounds}, {wanted}."
+        bounds = f"[{signed(self.low)}, {signed(self.high)}]"
+        return f"{self.name} {state}: {signed(self.estimate)} {bounds}, {wanted}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,8 +359,8 @@ def judge(
         >>> judge(MATCHING, arms, density=0.1122, margin=0.01, resolution=10).outcome.name
         'WINS'
     """
-    _check_size("judge(margin)", margin)
-    _check_size("judge(resolution)", resolution)
+    check_size("judge(margin)", margin)
+    check_size("judge(resolution)", resolution)
     if not 0 < density <= 1:
         raise VerdictError(f"judge(density={density!r}): want the fraction kept, in (0, 1].")
     n = _check_samples(rule, samples)
@@ -393,7 +394,7 @@ def _finding(
             passed=None,
             n=0,
         )
-    found = paired(_differences(condition, samples), alpha)
+    found = paired(differences(condition, samples), alpha)
     return Finding(
         name=condition.name,
         estimate=found.estimate,
@@ -405,8 +406,11 @@ def _finding(
     )
 
 
-def _differences(condition: Condition, samples: Samples) -> list[float]:
-    """Ticket against the other arm, one per seed, positive where the ticket is better."""
+def differences(condition: Condition, samples: Samples) -> list[float]:
+    """Ticket against the other arm, one per seed, positive where the ticket is better.
+
+    A trial that diverged counts as in `judge`.
+    """
     metric = condition.metric
     seen = [value for arm in samples.values() for value in arm.get(metric, ()) if value is not None]
     if condition.direction > 0:
@@ -446,7 +450,7 @@ def _seeds_needed(rule: Rule, samples: Samples, findings: Sequence[Finding]) -> 
     for condition, finding in zip(rule.conditions, findings, strict=True):
         if isinstance(condition, Beats) or finding.passed or finding.failed:
             continue
-        found = paired(_differences(condition, samples), rule.alpha)
+        found = paired(differences(condition, samples), rule.alpha)
         if found.sd is None:
             continue
         # Either side of the boundary would do: inside the condition passes, outside it fails.
@@ -494,6 +498,6 @@ def _check_samples(rule: Rule, samples: Samples) -> int:
     return next(iter(lengths.values()))
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     """Three figures, but never an exponent where a count of steps is meant."""
     return f"{value:+.0f}" if abs(value) >= 100 else f"{value:+.3g}"

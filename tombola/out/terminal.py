@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from tombola.lab.ladder import LadderVerdict
+    from tombola.lab.strict import StrictVerdict
     from tombola.lab.study import Study
     from tombola.lab.verdict import Verdict
 
@@ -16,6 +18,12 @@ OUTCOME_STYLES = {
     "WINS": "bold green",
     "MATCHES": "bold cyan",
     "LOSES": "bold red",
+    "UNDECIDED": "bold yellow",
+}
+PRIZE_STYLES = {
+    "JACKPOT": "bold green",
+    "SECONDARY": "bold cyan",
+    "NONE": "bold red",
     "UNDECIDED": "bold yellow",
 }
 
@@ -135,8 +143,8 @@ def _notes(rows: Sequence[Mapping[str, Any]], judged_round: int) -> list[str]:
     return [" ".join(notes[:2]), *notes[2:]]
 
 
-def show_verdict(console: "Console", verdict: "Verdict") -> None:
-    """The outcome, then a line for each condition."""
+def show_verdict(console: "Console", verdict: "Verdict", remedy: str | None = None) -> None:
+    """The outcome, then a line for each condition. remedy: what trains the arms it lacks."""
     from rich.table import Table
     from rich.text import Text
 
@@ -152,6 +160,39 @@ def show_verdict(console: "Console", verdict: "Verdict") -> None:
     console.print(conditions)
     if after.strip():
         console.print(after.strip())
+    if remedy is not None:
+        console.print(f"What was not tested is trained by\n{remedy}", soft_wrap=True)
+
+
+def show_strict(console: "Console", verdict: "StrictVerdict") -> None:
+    """The prize, then a line for each condition and each control."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rest = str(verdict).removeprefix(f"{verdict.outcome.name}: {verdict.outcome.value}. ")
+    conditions = Table.grid(padding=(0, 1))
+    for one in (*verdict.conditions, *verdict.controls):
+        conditions.add_row(" -", str(one))
+        rest = rest.replace(f" {one}", "\n", 1)
+    before, _, after = rest.partition("\n")
+    style = PRIZE_STYLES[verdict.outcome.name]
+    console.print(Text.assemble((verdict.outcome.name, style), f": {verdict.outcome.value}."))
+    console.print(before)
+    console.print(conditions)
+    if after.strip():
+        console.print(after.strip())
+
+
+def show_ladder(console: "Console", verdict: "LadderVerdict") -> None:
+    """Where the claim holds, then a line for each density."""
+    console.print(str(verdict))
+    table = columns("", right=("round", "density", "p", "corrected"))
+    for rung in verdict.rungs:
+        state = {True: "holds", False: "not shown", None: "too few seeds"}[rung.holds]
+        numbers = [rung.chance, rung.adjusted]
+        said = ["-" if value is None else f"{value:.2g}" for value in numbers]
+        table.add_row(state, str(rung.round), fraction(rung.density), *said)
+    console.print(table)
 
 
 def checks_line(checks: Mapping[str, bool | None]) -> str:
@@ -195,6 +236,39 @@ def show_plan(console: "Console", plan: Mapping[str, Any]) -> None:
         f"{plan['judged_round']}"
     )
     console.print(f"study {plan['study'][:12]}")
+
+
+def show_power(console: "Console", found: Mapping[str, Any]) -> None:
+    """How many seeds a rule needs, condition by condition."""
+    pilot = ", ".join(map(str, found["pilot"]))
+    console.print(
+        f"seeds that rule {found['rule']!r} needs at margin {found['margin']:g}, to pass every "
+        f"condition with probability {found['power']:g}; from the stored seeds {pilot}:"
+    )
+    table = columns(
+        "condition", right=("observed", "assumed", "sd", "wanted above", "seeds", "cautious")
+    )
+    for need in found["conditions"]:
+        if not need["n"]:
+            table.add_row(need["name"], "not trained")
+            continue
+        numbers = (need["observed"], need["truth"], need["sd"])
+        wanted = f"{0.0 - need['margin']:g}"
+        counts = (_seeds(need["seeds"]), _seeds(need["if_spread"]))
+        table.add_row(need["name"], *(f"{value:.3g}" for value in numbers), wanted, *counts)
+    table.add_row("all", *[""] * 4, _seeds(found["seeds"]), _seeds(found["if_spread"]))
+    console.print(table)
+    console.print(
+        "cautious: if the true spreads are at their upper bounds at 0.8; few seeds leave them wide."
+    )
+
+
+def _seeds(number: int | None) -> str:
+    """
+    >>> _seeds(12), _seeds(None)
+    ('12', 'over 1000')
+    """
+    return "over 1000" if number is None else str(number)
 
 
 # -- the rest --------------------------------------------------------------------------------

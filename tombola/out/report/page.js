@@ -103,6 +103,12 @@ function drawLayers() {
   }
 }
 
+function drawForests() {
+  for (const element of document.querySelectorAll(".chart.forest")) {
+    chart(element, () => data.forests[element.dataset.forest]);
+  }
+}
+
 function legend() {
   for (const button of document.querySelectorAll(".legend button")) {
     const { arm } = button.dataset;
@@ -365,6 +371,7 @@ async function main() {
   copy();
   drawPictures();
   await loadPlotly();
+  drawForests();
   drawDensity();
   drawCurves();
   drawLayers();

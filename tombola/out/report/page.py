@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from tombola.errors import CallError, WorkError
+from tombola.lab.commands import find_command
 from tombola.lab.study import Study
 from tombola.lab.verdict import TICKET, Finding
 from tombola.out.amounts import duration, several
@@ -28,12 +29,12 @@ from tombola.out.report.figures import (
     library,
     styles_of,
 )
+from tombola.out.report.forest import condition_forests, density_forest
 from tombola.out.report.pictures import pictures_of
 from tombola.out.report.words import (
     MEANING_OF_CHECKS,
     amount,
     claim,
-    command,
     difference,
     interval,
     state,
@@ -41,6 +42,7 @@ from tombola.out.report.words import (
 )
 from tombola.out.terminal import fraction
 
+ALONG = "by density"
 HERE = Path(__file__).parent
 
 
@@ -94,6 +96,7 @@ def render(study: Study) -> str:
     curves = curves_of(study)
     layers, same = layer_figures(study)
     pictures = pictures_of(study)
+    forests, along = condition_forests(study), density_forest(study)
     metrics, steps = list(study.rows[0]["metrics"]), study.facts["about"]["world"]["steps"]
     packed, plotly_source = _library()
     script = (HERE / "page.js").read_text()
@@ -113,6 +116,8 @@ def render(study: Study) -> str:
         curves=curves,
         longer=_longer(curves, steps),
         lost=_lost(curves),
+        forests=list(forests),
+        along=along is not None,
         layer_arms=list(layers),
         same_layers=same,
         pictures=pictures,
@@ -121,11 +126,12 @@ def render(study: Study) -> str:
             (name, held, MEANING_OF_CHECKS.get(name, "")) for name, held in study.checks.items()
         ],
         provenance=_provenance(study),
-        command=command(study.facts["names"], study.document["seeds"]),
+        command=find_command(study.facts["names"], study.document["seeds"]),
         data={
             "density": {metric: against_density(study, metric) for metric in metrics},
             "curves": {name: curve_figures(curves, arms, name, steps) for name in curves.metrics},
             "layers": layers,
+            "forests": forests if along is None else {**forests, ALONG: along},
             "pictures": pictures,
             "rounds": _rounds(study),
             "judged": study.facts["setting"]["judged_round"],
@@ -166,10 +172,11 @@ def _verdict(study: Study) -> dict[str, Any]:
     verdict, about = study.verdict, study.facts["about"]
     judged = study.facts["setting"]["judged_round"]
     sentence = verdict.outcome.value
+    beside = {row["arm"] for row in study.rows if row["round"]}
     rows = [
         row
         for row in study.rows
-        if row["round"] == judged or (row["arm"] == DENSE and row["round"] == 0)
+        if row["round"] == judged or (row["round"] == 0 and row["arm"] not in beside)
     ]
     metrics = list(dict.fromkeys(condition["metric"] for condition in about["conditions"]))
     after = str(verdict).partition(str(verdict.conditions[-1]))[2].strip()

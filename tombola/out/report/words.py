@@ -1,6 +1,5 @@
 """How a report says what the records hold: metrics, conditions, checks, a study's command."""
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,26 +87,3 @@ def state(finding: Finding) -> str:
     if finding.low is None:
         return "needs two seeds"
     return "holds" if finding.passed else "fails" if finding.failed else "not shown"
-
-
-def command(names: Mapping[str, Any], seeds: list[int]) -> str | None:
-    """The `tombola find` that makes this study again; None for one made in Python.
-
-    >>> names = {"recipe": "imp", "world": "digits", "arms": ["dense", "reinit"], "draws": 3,
-    ...          "rule": "matching", "controls_at": "judged", "data": None}
-    >>> command(names, [0, 1, 2])
-    'tombola find imp --on digits --seeds 3 --arms dense,reinit --draws 3'
-    >>> command(names, [4]).partition(" --arms")[0]
-    'tombola find imp --on digits --seeds 4,'
-    """
-    if not names:
-        return None
-    counted = seeds == list(range(len(seeds)))
-    listed = ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
-    parts = ["tombola", "find", names["recipe"], "--on", names["world"]]
-    parts += ["--seeds", str(len(seeds)) if counted else listed, "--arms", ",".join(names["arms"])]
-    usual = {"rule": "matching", "controls_at": "judged", "draws": 1, "data": None}
-    for name, value in usual.items():
-        if names[name] != value:
-            parts += [f"--{name.replace('_', '-')}", str(names[name])]
-    return shlex.join(parts)

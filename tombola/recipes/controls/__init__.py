@@ -14,6 +14,7 @@ from tombola.recipes.controls.control import (
     unclaimed,
 )
 from tombola.recipes.controls.dense import Dense
+from tombola.recipes.controls.half_width import HalfWidth
 from tombola.recipes.controls.longer import Longer
 from tombola.recipes.controls.random_mask import RandomMask
 from tombola.recipes.controls.reinit import Reinit
@@ -25,6 +26,7 @@ __all__ = [
     "Control",
     "Dense",
     "Drawn",
+    "HalfWidth",
     "Longer",
     "RandomMask",
     "Reference",
@@ -52,6 +54,7 @@ _AS_LONG: tuple[Control, ...] = (
         allocation=ERK(),
     ),
     Thin(),
+    HalfWidth(),
 )
 
 CONTROLS: dict[str, Control] = {
