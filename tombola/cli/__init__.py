@@ -5,10 +5,11 @@ from tombola.cli import (
     find,
     gc,
     listing,
+    probe,
     report,
     ship,
     studies,
 )  # each adds its commands to the application
 from tombola.cli.app import app, main
 
-__all__ = ["app", "data", "find", "gc", "listing", "main", "report", "ship", "studies"]
+__all__ = ["app", "data", "find", "gc", "listing", "main", "probe", "report", "ship", "studies"]

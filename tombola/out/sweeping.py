@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 KINDS = {
     "studies": "records of the studies dropped",
+    "probes": "what probes found of studies that are not stored",
     "reports": "pages of studies that are not stored",
     "calls": "results that no study needs",
     "objects": "tensors that no result names",

@@ -92,9 +92,9 @@ def against_density(study: Study, metric: str) -> Figure:
     judged = study.verdict.density
     return {
         "data": traces,
-        "layout": _layout(
-            xaxis=_density_axis(*ends),
-            yaxis=_axis(tickformat=",") if metric == "stop_step" else _axis(),
+        "layout": layout(
+            xaxis=density_axis(*ends),
+            yaxis=axis(tickformat=",") if metric == "stop_step" else axis(),
             shapes=[
                 {
                     "type": "line",
@@ -229,11 +229,11 @@ def curve_figures(curves: Curves, arms: Sequence[str], metric: str, steps: int) 
             if place in drawn:
                 traces += _curve(drawn[place], place, metric, style, floor)
         frames[str(number)] = traces
-    layout = _layout(
-        xaxis=_axis(range=[0, 1.02 * steps], tickformat=",", title=_title("optimiser steps")),
-        yaxis=_axis(range=[low, high], **(_log_ticks(10**low, 10**high) if log else {})),
+    drawn_on = layout(
+        xaxis=axis(range=[0, 1.02 * steps], tickformat=",", title=title("optimiser steps")),
+        yaxis=axis(range=[low, high], **(_log_ticks(10**low, 10**high) if log else {})),
     )
-    return {"layout": layout, "frames": frames}
+    return {"layout": drawn_on, "frames": frames}
 
 
 def _extent(curves: Sequence[Curve], steps: int) -> tuple[bool, tuple[float, float]]:
@@ -366,12 +366,12 @@ def _heat_map(
                 "ygap": 2,
             }
         ],
-        "layout": _layout(
+        "layout": layout(
             height=76 + 30 * len(layers),
-            xaxis=_axis(
-                tickvals=rounds, showgrid=False, title=_title("round"), fixedrange=True, ticklen=0
+            xaxis=axis(
+                tickvals=rounds, showgrid=False, title=title("round"), fixedrange=True, ticklen=0
             ),
-            yaxis=_axis(
+            yaxis=axis(
                 tickvals=places,
                 ticktext=[escape(_last_part(layer["name"]), quote=False) for layer in layers],
                 autorange="reversed",
@@ -418,7 +418,8 @@ def _last_part(name: str, length: int = 20) -> str:
 # -- what all share ----------------------------------------------------------------------------
 
 
-def _layout(**more: Any) -> dict[str, Any]:
+def layout(**more: Any) -> dict[str, Any]:
+    """What all charts look alike in."""
     return {
         "font": {"family": "var(--sans)", "size": 13, "color": "var(--muted)"},
         "paper_bgcolor": "rgba(0,0,0,0)",
@@ -436,7 +437,8 @@ def _layout(**more: Any) -> dict[str, Any]:
     }
 
 
-def _axis(**more: Any) -> dict[str, Any]:
+def axis(**more: Any) -> dict[str, Any]:
+    """The same for an axis."""
     return {
         "automargin": True,
         "gridcolor": "var(--grid)",
@@ -448,15 +450,16 @@ def _axis(**more: Any) -> dict[str, Any]:
     }
 
 
-def _title(text: str) -> dict[str, Any]:
+def title(text: str) -> dict[str, Any]:
+    """An axis's title."""
     return {"text": text, "font": {"size": 13}}
 
 
-def _density_axis(first: float, last: float) -> dict[str, Any]:
+def density_axis(first: float, last: float) -> dict[str, Any]:
     """Logarithmic, falling to the right."""
-    return _axis(
+    return axis(
         range=[math.log10(first), math.log10(last)],
-        title=_title("density (fraction of weights kept)"),
+        title=title("density (fraction of weights kept)"),
         **_log_ticks(last, first),
     )
 

@@ -29,6 +29,7 @@ from tombola.out.report.figures import (
     styles_of,
 )
 from tombola.out.report.pictures import pictures_of
+from tombola.out.report.probes import probes_of
 from tombola.out.report.words import (
     MEANING_OF_CHECKS,
     amount,
@@ -93,7 +94,7 @@ def render(study: Study) -> str:
     arms = [TICKET, *study.facts["arms"]]
     curves = curves_of(study)
     layers, same = layer_figures(study)
-    pictures = pictures_of(study)
+    pictures, probes = pictures_of(study), probes_of(study)
     metrics, steps = list(study.rows[0]["metrics"]), study.facts["about"]["world"]["steps"]
     packed, plotly_source = _library()
     script = (HERE / "page.js").read_text()
@@ -116,6 +117,7 @@ def render(study: Study) -> str:
         layer_arms=list(layers),
         same_layers=same,
         pictures=pictures,
+        probes=probes,
         table=_table(study, metrics),
         checks=[
             (name, held, MEANING_OF_CHECKS.get(name, "")) for name, held in study.checks.items()
@@ -127,6 +129,7 @@ def render(study: Study) -> str:
             "curves": {name: curve_figures(curves, arms, name, steps) for name in curves.metrics},
             "layers": layers,
             "pictures": pictures,
+            "probes": [probe["figures"] for probe in probes],
             "rounds": _rounds(study),
             "judged": study.facts["setting"]["judged_round"],
         },
