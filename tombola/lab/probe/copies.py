@@ -41,12 +41,12 @@ def start_at(
     if arm == TICKET:
         init = (yield Init(world, seed)).params
         rounds = yield from recipe.loop(recipe, world, seed)
-        jobs = [of_ticket(recipe, turn, init).job for turn in rounds[-1:]]
+        reached = [turn for turn in rounds if turn.target.round == round_number]
+        jobs = [of_ticket(recipe, turn, init).job for turn in reached]
     else:
-        rounds = yield from control_loop(control_of(question, arm), recipe, world, seed)
-        jobs = [turn.job for turn in rounds[:1]]
-    reached = bool(rounds) and rounds[-1].target.round == round_number
-    return (jobs[0], jobs[0]) if reached else None
+        drawn = yield from control_loop(control_of(question, arm), recipe, world, seed)
+        jobs = [turn.job for turn in drawn]
+    return (jobs[0], jobs[0]) if jobs else None
 
 
 def controls_in(question: Question) -> list[str]:

@@ -110,15 +110,17 @@ class Overlap:
         CallError: a pair or a share that cannot be meant.
     """
 
-    name: str = field(default="overlap", metadata={"identity": False})
+    name: str = field(default="overlap", repr=False, metadata={"identity": False})
     summary: str = field(
         default="which weights are large: at the start and at the end, in the ticket and in the "
         "dense network",
+        repr=False,
         metadata={"identity": False},
     )
     source: str = field(
         default="Liu, Yuan, Che, Shen, Ma, Jin, Ren, Tang, Liu & Wang 2021, Lottery Ticket "
         "Preserves Weight Correlation: Is It Desirable or Not? (arXiv 2102.11068), section 3",
+        repr=False,
         metadata={"identity": False},
     )
     pairs: tuple[str, ...] = tuple(PAIRS)

@@ -73,7 +73,9 @@ class Shown:
 class Probe(Protocol):
     """A frozen dataclass: a measurement on the trainings of a study, as the loop of one seed.
 
-    name, summary, source: for people; mark the fields `metadata={"identity": False}`.
+    name, summary, source: for people; mark the fields `metadata={"identity": False}`, so that what
+    was found is found again under another name. `tombola.testing.check_probe` checks a probe of
+    yours.
     """
 
     @property
@@ -90,7 +92,11 @@ class Probe(Protocol):
         ...
 
     def loop(self, question: Question, seed: int) -> Loop[Any]:
-        """Yields jobs as a recipe's loop does; returns what was found with this seed."""
+        """Yields jobs as a recipe's loop does; returns what `show` needs of this seed.
+
+        Loads nothing, since a plan runs it too, with results that have no content yet: what is
+        quick is computed in `show`, the rest in a job of your own.
+        """
         ...
 
     def show(self, question: Question, found: Sequence[Any]) -> Shown:
@@ -126,6 +132,8 @@ def abreast(loops: Sequence[Loop[R]]) -> Loop[tuple[R, ...]]:
                 asked[place] = loops[place].send(answer)
             except StopIteration as end:
                 ends[place] = end.value
+        if not asked:
+            break
         wanted: dict[int, tuple[Job, ...]] = {at: jobs_in(of) for at, of in asked.items()}
         results = iter((yield tuple(job for jobs in wanted.values() for job in jobs)))
         answers = {}

@@ -185,7 +185,10 @@ def _as_json(shown: Shown) -> dict[str, Any]:
             }
             for table in shown.tables
         ],
-        "charts": [asdict(chart) for chart in shown.charts],
+        "charts": [
+            {**asdict(chart), "level": list(chart.level) if chart.level else None}
+            for chart in shown.charts
+        ],
         "notes": list(shown.notes),
         "checks": dict(shown.checks),
     }

@@ -100,14 +100,16 @@ class Stability:
         CallError: a field that cannot be meant.
     """
 
-    name: str = field(default="stability", metadata={"identity": False})
+    name: str = field(default="stability", repr=False, metadata={"identity": False})
     summary: str = field(
         default="error barriers between copies that share a start and differ in noise, by step k",
+        repr=False,
         metadata={"identity": False},
     )
     source: str = field(
         default="Frankle, Dziugaite, Roy & Carbin 2020, Linear Mode Connectivity and the Lottery "
         "Ticket Hypothesis (arXiv 1912.05671), sections 2 and 4",
+        repr=False,
         metadata={"identity": False},
     )
     arms: tuple[str, ...] = (DENSE, TICKET)
@@ -386,8 +388,8 @@ class Stability:
         """How the numbers are to be read."""
         turn = question.judged_round if self.round is None else self.round
         notes = [
-            f"Stable: an error barrier below {self.threshold:g} on {self.splits[0]} data. Distance:"
-            " between the copies, as a fraction of how far they moved from their start."
+            f"Stable: an error barrier below {self.threshold:g} on {self.splits[0]} data; the end "
+            "error is the mean of both copies."
         ]
         if set(self.arms) - {DENSE}:
             density = question.targets[turn].density

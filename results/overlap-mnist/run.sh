@@ -1,0 +1,9 @@
+#!/bin/sh
+# Makes everything in this folder: studies, probes, tables. Run it here, with $TOMBOLA_DATA naming a
+# folder that holds mnist/.
+set -e
+for rate in small large; do
+    tombola find study:IMP_5 --on study:${rate}_rate --seeds 3 --arms dense,reinit --yes --json > $rate-study.json
+    tombola probe overlap latest --json > $rate.json
+done
+python tables.py > tables.md
