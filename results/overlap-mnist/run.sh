@@ -3,7 +3,7 @@
 # folder that holds mnist/.
 set -e
 for rate in small large; do
-    tombola find study:IMP_5 --on study:${rate}_rate --seeds 3 --arms dense,reinit --yes --json > $rate-study.json
-    tombola probe overlap latest --json > $rate.json
+    tombola find study:IMP_5 --on study:${rate}_rate --seeds 3 --arms dense,reinit --yes --quiet --json > $rate-study.json
+    tombola probe overlap latest --quiet --json > $rate.json
 done
 python tables.py > tables.md

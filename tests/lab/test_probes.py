@@ -1,5 +1,6 @@
 """Probes of a study: what they train, find, keep and refuse."""
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path as Folder
 from statistics import mean
@@ -352,6 +353,14 @@ def test_a_probe_of_the_users_own_is_a_dataclass(study: Study) -> None:
 @pytest.mark.parametrize("probe", [tb.probes.OVERLAP, tb.probes.ONSET])
 def test_ours_keep_the_contract(probe: Any) -> None:
     tb.testing.check_probe(probe)
+
+
+def test_the_probe_in_the_documentation_keeps_the_contract() -> None:
+    page = Folder(__file__).parents[2] / "docs" / "probes.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    session: dict[str, Any] = {"__name__": "documentation"}
+    exec(compile(code, str(page), "exec"), session)
+    tb.testing.check_probe(session["LENGTHS"])
 
 
 def test_the_contract_finds_what_is_wrong() -> None:
