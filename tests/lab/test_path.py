@@ -1,6 +1,5 @@
 """The straight line between two networks: against a walk by hand, and what must be exact."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -11,6 +10,7 @@ from toy import small_world
 from tombola.errors import CallError
 from tombola.lab.probe.path import Path, alphas, barrier, between, distance, recompute_statistics
 from tombola.recipes.job import NoDesk
+from tombola.values.mask import Mask
 from tombola.values.params import Params
 from tombola.world.world import World, initial_params
 
@@ -114,7 +114,7 @@ def test_handling_of_statistics_matters_between_the_ends_of_networks_that_have_t
 
 def test_a_loss_that_is_not_finite_is_no_number() -> None:
     job = path(points=3)
-    broken = Params({n: torch.full_like(t, math.inf) for n, t in job.second.load().items()})
+    broken = Params({n: torch.full_like(t, 1e30) for n, t in job.second.load().items()})
     walked = replace(job, second=broken).run(NoDesk())
     assert walked.metrics["loss"][0] is not None and walked.metrics["loss"][-1] is None
     assert barrier(walked.metrics["loss"]) is None
@@ -134,6 +134,8 @@ def test_distance_counts_each_tensor_once() -> None:
     )
     assert distance(one, other, ["a"]) == 2**0.5
     assert distance(one, other, ["a", "b", "tied"]) == 5**0.5
+    mask = Mask({"b": torch.tensor([True, False, False])})
+    assert distance(one, other, ["a", "b"], mask) == 3**0.5
 
 
 @pytest.mark.parametrize(

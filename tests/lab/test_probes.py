@@ -14,10 +14,10 @@ import tombola as tb
 from tombola.errors import CallError, CheckError
 from tombola.lab.gc import free, sweep
 from tombola.lab.probe import Overlap, Row, Shown, Stability, Table, abreast
+from tombola.lab.probe.barriers import Pair
 from tombola.lab.probe.copies import check_ends, has_noise, with_noise
 from tombola.lab.probe.path import Path, Walked
 from tombola.lab.probe.probing import measure, planned
-from tombola.lab.probe.stability import Pair
 from tombola.lab.question import Question
 from tombola.lab.runner import Runner
 from tombola.lab.store import Store
@@ -432,6 +432,7 @@ def test_what_does_not_fit_a_study_is_refused_before_anything_is_trained(
         ({"arms": ()}, "at least one arm"),
         ({"steps": (10, 0)}, "rising"),
         ({"copies": 1}, "want a pair"),
+        ({"points": 1}, "both ends of a path"),
         ({"threshold": 2.0}, "2 points are 0.02"),
         ({"within": 1.5}, "a fraction of the training"),
     ],

@@ -14,6 +14,7 @@ from tombola.errors import CallError
 from tombola.recipes.job import Desk
 from tombola.train.evaluate import CHUNK, evaluate
 from tombola.values.handle import Handle
+from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.rng import borrowed_generators, stream
 from tombola.world.data.split import Split
@@ -29,7 +30,7 @@ class Walked:
 
     metrics: of the world's objective, each with a value for every point, None where it is not
     finite. apart, first_moved, second_moved: Euclidean distances between the two networks, and of
-    each from the start they share, over all parameters; no buffers.
+    each from the start they share, over all parameters that are kept; no buffers.
     """
 
     metrics: dict[str, list[float | None]]
@@ -45,7 +46,7 @@ class Path:
     Source: Frankle, Dziugaite, Roy & Carbin 2020 (arXiv 1912.05671), section 2: points evenly
     spaced, both ends among them (30 there).
 
-    first, second: the ends. start: the weights both were trained from. split: train, validation or
+    first, second: the ends. start, mask: what both were trained from. split: train, validation or
     test; at most `examples` of them, the same for every network, drawn once. statistics: those of
     normalisation layers lie on the line as the weights do (`interpolated`), or are computed anew at
     every point, ends too, from those examples of the training split, unaugmented (`recomputed`).
@@ -63,6 +64,7 @@ class Path:
     first: Handle[Params]
     second: Handle[Params]
     start: Handle[Params]
+    mask: Handle[Mask] = FULL
     split: str = "test"
     statistics: str = "interpolated"
     points: int = 30
@@ -96,12 +98,12 @@ class Path:
                 for name, value in evaluate(network, world, split).items():
                     found[name].append(value if math.isfinite(value) else None)
                 desk.tick(0, {})  # a sign of life: long walks are not taken over by others
-        start = self.start.load()
+        start, mask = self.start.load(), self.mask.load()
         return Walked(
             metrics=found,
-            apart=distance(first, second, trained),
-            first_moved=distance(first, start, trained),
-            second_moved=distance(second, start, trained),
+            apart=distance(first, second, trained, mask),
+            first_moved=distance(first, start, trained, mask),
+            second_moved=distance(second, start, trained, mask),
         )
 
     def placeholder(self, pending: Any) -> Walked:
@@ -145,15 +147,17 @@ def barrier(values: Sequence[float | None]) -> float | None:
 
 
 def distance(
-    first: Mapping[str, Tensor], second: Mapping[str, Tensor], names: Sequence[str]
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    names: Sequence[str],
+    mask: Mask = FULL,
 ) -> float:
-    """Euclidean distance over the tensors named; those a network has once under several names
-    count once."""
-    squares = (
-        float((first[name].double() - second[name].double()).square().sum())
-        for name in names
-        if name in first
-    )
+    """Euclidean distance over what is kept of the tensors named; those a network has once under
+    several names count once."""
+    squares = []
+    for name in (name for name in names if name in first):
+        squared = (first[name].double() - second[name].double()).square()
+        squares.append(float(squared[mask.of(name, squared.shape)].sum()))
     return math.sqrt(math.fsum(squares))
 
 

@@ -4,13 +4,23 @@ Source: Frankle, Dziugaite, Roy & Carbin 2020, Linear Mode Connectivity and the 
 Hypothesis (arXiv 1912.05671), section 2 (`instability analysis`) and section 4 (of subnetworks).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
-from statistics import mean
-from typing import TypeAlias
 
 from tombola.errors import CallError
+from tombola.lab.probe.barriers import (
+    Found,
+    Kind,
+    Pair,
+    Pairs,
+    barrier_chart,
+    barriers_table,
+    mean_of,
+    pairs_in,
+    path_chart,
+    paths_table,
+)
 from tombola.lab.probe.copies import (
     DENSE,
     NOISES,
@@ -20,8 +30,8 @@ from tombola.lab.probe.copies import (
     start_at,
     with_noise,
 )
-from tombola.lab.probe.path import SPLITS, STATISTICS, Path, Walked, alphas, barrier
-from tombola.lab.probe.probe import Chart, Row, Shown, Table, Value, abreast
+from tombola.lab.probe.path import SPLITS, STATISTICS, Path, barrier
+from tombola.lab.probe.probe import Row, Shown, Table, abreast
 from tombola.lab.question import Question
 from tombola.lab.verdict import TICKET
 from tombola.pieces.rewind import ToStep
@@ -31,43 +41,6 @@ from tombola.recipes.recipe import grow
 from tombola.world.world import World
 
 SHARES = (0.0, 0.02, 0.1, 0.5)  # of the training, at which copies are made unless steps are given
-
-Place: TypeAlias = tuple[str, str]
-"""Split, and how statistics were handled."""
-
-Kind: TypeAlias = tuple[str, str]
-"""Arm, and noise."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """Two copies. walked: what was measured on the line between them; ends_exact: as found on it,
-    None where it could not be."""
-
-    walked: Mapping[Place, Walked]
-    ends_exact: bool | None = None
-
-    def errors(self, place: Place) -> list[float | None]:
-        """The fraction of examples that is wrong, at every point."""
-        right = self.walked[place].metrics.get("accuracy", [None])
-        return [None if value is None else 1.0 - value for value in right]
-
-    def losses(self, place: Place) -> list[float | None]:
-        return self.walked[place].metrics.get("loss", [None])
-
-    @property
-    def distance(self) -> float | None:
-        """Between the copies, as a fraction of how far they moved in the mean; None if neither
-        did."""
-        walked = next(iter(self.walked.values()))
-        moved = (walked.first_moved + walked.second_moved) / 2
-        return walked.apart / moved if moved else None
-
-
-Pairs: TypeAlias = Mapping[int, tuple[Pair, ...]]
-"""Step -> pairs of copies made there, none where one diverged."""
-
-Found: TypeAlias = Mapping[Kind, Pairs]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +109,11 @@ class Stability:
             raise CallError(f"Stability(arms={self.arms!r}): want at least one arm, each once.")
         if list(self.steps) != sorted(set(self.steps)) or any(step < 0 for step in self.steps):
             raise CallError(f"Stability(steps={self.steps}): want steps, 0 or more, rising.")
+        if self.points < 2 or self.examples < 1:
+            raise CallError(
+                f"Stability(points={self.points}, examples={self.examples}): want both ends of a "
+                "path at least, and an example."
+            )
         if self.copies < 2:
             raise CallError(f"Stability(copies={self.copies}): want a pair at least, so 2 or more.")
         if not 0 < self.threshold < 1:
@@ -225,6 +203,7 @@ class Stability:
                 first=first.params,
                 second=second.params,
                 start=job.begin.params,
+                mask=job.mask,
                 split=split,
                 statistics=how,
                 points=self.points,
@@ -255,7 +234,7 @@ class Stability:
     def _height(self, pairs: Sequence[Pair]) -> float | None:
         """The barrier that decides."""
         judged = self.splits[0], self.statistics[0]
-        return _mean([barrier(pair.errors(judged)) for pair in pairs])
+        return mean_of([barrier(pair.errors(judged)) for pair in pairs])
 
     def _next(self, found: Pairs, world: World) -> int | None:
         """The middle of the interval in which stability begins; None where that is narrow enough,
@@ -270,80 +249,49 @@ class Stability:
 
     def show(self, question: Question, found: Sequence[Found]) -> Shown:
         """See `Probe`."""
-        steps = self.steps_in(question.world)
         kinds = list(product(self.arms, self.noises))
         places = list(product(self.splits, self.statistics))
+        at = list(product(kinds, places, self.steps_in(question.world)))
         tables = [
-            Table(
-                name="barriers",
-                title="Barriers between copies made at step k",
-                rows=tuple(
-                    self._barriers(found, kind, place, step)
-                    for kind, place, step in product(kinds, places, steps)
-                ),
-                printed=("error_barrier", "end_error"),
-            ),
-            Table(
-                name="onset",
-                title="The first step from which on copies are stable",
-                rows=tuple(self._onsets(found, kind) for kind in kinds),
-                printed=("onset_step",),
-            ),
-            Table(
-                name="paths",
-                title="Error and loss on the way from one copy to the other",
-                rows=tuple(
-                    row
-                    for kind, place, step in product(kinds, places, steps)
-                    for row in self._points(found, kind, place, step)
-                ),
-            ),
+            barriers_table(found, at),
+            self._onset_table(found, kinds),
+            paths_table(found, at, self.points),
         ]
         if self.within is not None:
-            tables.append(self._tried(question, found, kinds))
-        held = [pair.ends_exact for of in found for pairs in of.values() for pair in _all(pairs)]
+            tables.append(self._search_table(question, found, kinds))
+        charts = [
+            *(barrier_chart(noise, place, self) for place, noise in product(places, self.noises)),
+            *(
+                path_chart(kind, (self.splits[-1], how), self)
+                for kind, how in product(kinds, self.statistics)
+            ),
+        ]
+        held = [
+            pair.ends_exact for of in found for pairs in of.values() for pair in pairs_in(pairs)
+        ]
         return Shown(
             tables=tuple(tables),
-            charts=(*self._against_step(), *self._along_the_path()),
+            charts=tuple(charts),
             notes=self._notes(question, found),
-            checks={"ends_exact": any(held) or None},
+            checks={"ends_exact": any(pair.ends_exact for pair in pairs) or None},
         )
 
-    def _barriers(self, found: Sequence[Found], kind: Kind, place: Place, step: int) -> Row:
-        """Heights of one place at one step, a value for each seed."""
-        of = [seed[kind][step] for seed in found]
-        return Row(
-            place=_columns(kind, place, step),
-            metrics={
-                "error_barrier": [_mean([barrier(p.errors(place)) for p in pairs]) for pairs in of],
-                "loss_barrier": [_mean([barrier(p.losses(place)) for p in pairs]) for pairs in of],
-                "end_error": [_mean([_ends(p.errors(place)) for p in pairs]) for pairs in of],
-                "distance": [_mean([p.distance for p in pairs]) for pairs in of],
-            },
-        )
-
-    def _onsets(self, found: Sequence[Found], kind: Kind) -> Row:
-        return Row(
-            place={"arm": kind[0], "noise": kind[1]},
-            metrics={"onset_step": [self.onset(seed[kind]) for seed in found]},
-        )
-
-    def _points(self, found: Sequence[Found], kind: Kind, place: Place, step: int) -> list[Row]:
-        of = [seed[kind][step] for seed in found]
-        return [
+    def _onset_table(self, found: Sequence[Found], kinds: Sequence[Kind]) -> Table:
+        rows = tuple(
             Row(
-                place={**_columns(kind, place, step), "alpha": alpha},
-                metrics={
-                    "error": [_mean([p.errors(place)[at] for p in pairs]) for pairs in of],
-                    "loss": [_mean([p.losses(place)[at] for p in pairs]) for pairs in of],
-                },
+                place={"arm": arm, "noise": noise},
+                metrics={"onset_step": [self.onset(seed[arm, noise]) for seed in found]},
             )
-            for at, alpha in enumerate(alphas(self.points))
-        ]
+            for arm, noise in kinds
+        )
+        title = "The first step from which on copies are stable"
+        return Table(name="onset", title=title, rows=rows, printed=("onset_step",))
 
-    def _tried(self, question: Question, found: Sequence[Found], kinds: Sequence[Kind]) -> Table:
-        """Every step that a search looked at: each seed has its own, so n = 1."""
-        rows = [
+    def _search_table(
+        self, question: Question, found: Sequence[Found], kinds: Sequence[Kind]
+    ) -> Table:
+        """Every step that was looked at: in a search each seed has its own, so n = 1."""
+        rows = tuple(
             Row(
                 place={"arm": kind[0], "noise": kind[1], "seed": seed, "step": step},
                 metrics={"error_barrier": [self._height(pairs)]},
@@ -351,38 +299,8 @@ class Stability:
             for kind in kinds
             for seed, of in zip(question.seeds, found, strict=True)
             for step, pairs in sorted(of[kind].items())
-        ]
-        return Table(name="search", title="Steps that the search looked at", rows=tuple(rows))
-
-    def _against_step(self) -> list[Chart]:
-        return [
-            Chart(
-                title=f"Error barrier, {split} data, by the step of the copies"
-                + _beside(noise=(noise, self.noises), statistics=(how, self.statistics)),
-                table="barriers",
-                x="step",
-                y="error_barrier",
-                line="arm",
-                where={"noise": noise, "split": split, "statistics": how},
-                level=(self.threshold, "unstable from here up"),
-            )
-            for split, how, noise in product(self.splits, self.statistics, self.noises)
-        ]
-
-    def _along_the_path(self) -> list[Chart]:
-        split = self.splits[-1]
-        return [
-            Chart(
-                title=f"Error on the way, {split} data, {arm}"
-                + _beside(noise=(noise, self.noises), statistics=(how, self.statistics)),
-                table="paths",
-                x="alpha",
-                y="error",
-                line="step",
-                where={"arm": arm, "noise": noise, "split": split, "statistics": how},
-            )
-            for arm, how, noise in product(self.arms, self.statistics, self.noises)
-        ]
+        )
+        return Table(name="search", title="Steps that the search looked at", rows=rows)
 
     def _notes(self, question: Question, found: Sequence[Found]) -> tuple[str, ...]:
         """How the numbers are to be read."""
@@ -400,39 +318,6 @@ class Stability:
         if any(self.onset(of) is None for seed in found for of in seed.values()):
             notes.append("An onset is the mean over the seeds that have one; the rest have none.")
         return tuple(notes)
-
-
-def _all(pairs: Pairs) -> list[Pair]:
-    return [pair for of in pairs.values() for pair in of]
-
-
-def _columns(kind: Kind, place: Place, step: int) -> dict[str, Value]:
-    return {
-        "arm": kind[0],
-        "noise": kind[1],
-        "split": place[0],
-        "statistics": place[1],
-        "step": step,
-    }
-
-
-def _beside(**named: tuple[str, Sequence[str]]) -> str:
-    """What of several a picture is about; nothing where there is one alone.
-
-    >>> _beside(noise=("order", ["order", "both"]), statistics=("interpolated", ["interpolated"]))
-    ', noise order'
-    """
-    return "".join(f", {what} {one}" for what, (one, of) in named.items() if len(of) > 1)
-
-
-def _ends(values: Sequence[float | None]) -> float | None:
-    return _mean([values[0], values[-1]])
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """None where there is no value, or one of them is none."""
-    known = [value for value in values if value is not None]
-    return mean(known) if known and len(known) == len(values) else None
 
 
 STABILITY = Stability()
