@@ -266,9 +266,7 @@ class Stability:
                 for kind, how in product(kinds, self.statistics)
             ),
         ]
-        held = [
-            pair.ends_exact for of in found for pairs in of.values() for pair in pairs_in(pairs)
-        ]
+        pairs = [pair for seed in found for of in seed.values() for pair in pairs_in(of)]
         return Shown(
             tables=tuple(tables),
             charts=tuple(charts),
