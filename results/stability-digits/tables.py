@@ -27,7 +27,7 @@ def points(metric: dict[str, Any]) -> str:
 
 def steps(metric: dict[str, Any]) -> str:
     """mean [low, high] (each seed)."""
-    each = ", ".join("none" if value is None else str(value) for value in metric["values"])
+    each = ", ".join("none" if value is None else f"{value:.0f}" for value in metric["values"])
     if metric["mean"] is None or metric["low"] is None:
         return f"{each}"
     return "{mean:.0f} [{low:.0f}, {high:.0f}]".format(**metric) + f" ({each})"
