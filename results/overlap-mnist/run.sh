@@ -1,9 +1,0 @@
-#!/bin/sh
-# Makes everything in this folder: studies, probes, tables. Run it here, with $TOMBOLA_DATA naming a
-# folder that holds mnist/.
-set -e
-for rate in small large; do
-    tombola find study:IMP_5 --on study:${rate}_rate --seeds 3 --arms dense,reinit --yes --quiet --json > $rate-study.json
-    tombola probe overlap latest --quiet --json > $rate.json
-done
-python tables.py > tables.md
