@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 # and `tombola --help`, wait for nothing heavy.
 _HOMES = {
     "find": "tombola.lab.study",
+    "probe": "tombola.lab.probe.probing",
     "report": "tombola.out.report",
     "Study": "tombola.lab.study",
     "Store": "tombola.lab.store",
@@ -74,6 +75,7 @@ _HOMES = {
     "TombolaError": "tombola.errors",
 }
 _MODULES = {
+    "probes": "tombola.lab.probe",
     "recipes": "tombola.recipes",
     "actions": "tombola.pieces.action",
     "worlds": "tombola.world.catalogue",

@@ -16,6 +16,7 @@ from tombola.out.frames import printed, users_part
 
 if TYPE_CHECKING:
     from tombola.lab.ladder import Ladder
+    from tombola.lab.probe import Probe
     from tombola.lab.strict import Strict
     from tombola.lab.verdict import Rule
     from tombola.recipes.controls import Control
@@ -139,6 +140,18 @@ def find_judge(text: str) -> "Rule | Strict | Ladder":
     return found
 
 
+def find_probe(text: str) -> "Probe":
+    """A probe by its name in the catalogue, or as `module:NAME`."""
+    from tombola.lab.probe import Probe
+    from tombola.lab.probe.catalogue import PROBES
+    from tombola.pieces.kind import not_a
+
+    if text in PROBES:
+        text = PROBES[text]
+    probe: Probe = _given("probe", text, PROBES, lambda found: not_a(Probe, found) is None)
+    return probe
+
+
 def find_arms(texts: Sequence[str], draws: int) -> "list[str | Control | Recipe]":
     """Controls and recipes to compare with, by name or as `module:NAME`.
 
@@ -173,7 +186,7 @@ def find_arms(texts: Sequence[str], draws: int) -> "list[str | Control | Recipe]
 
 
 def catalogue(kind: str) -> dict[str, str]:
-    """Name and summary of each of the recipes, worlds, rules or arms."""
+    """Name and summary of each of the recipes, worlds, probes, rules or arms."""
     if kind == "recipes":
         from tombola.recipes.catalogue import RECIPES
 
@@ -182,6 +195,10 @@ def catalogue(kind: str) -> dict[str, str]:
         from tombola.world.catalogue import WORLDS
 
         return {name: make.summary for name, make in WORLDS.items()}
+    if kind == "probes":
+        from tombola.lab.probe.catalogue import PROBES
+
+        return {name: find_probe(name).summary for name in PROBES}
     if kind == "rules":
         from tombola.lab.ladder import LADDERS
         from tombola.lab.strict import STRICTS

@@ -3,11 +3,12 @@
 Each raises an AssertionError that names the piece and what it broke; each takes a second at most.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from tombola.pieces.schedule import DENSE, Schedule, Target, round_half_up
 from tombola.pieces.score import Need, Score, Snapshot
 from tombola.pieces.setting import Setting
 from tombola.recipes.controls import Control, control_loop, of_ticket, unclaimed
+from tombola.recipes.imp import IMP
 from tombola.recipes.job import Loop, NoDesk, job_key
 from tombola.recipes.recipe import Recipe
 from tombola.train.loop import train
@@ -35,6 +37,9 @@ from tombola.world.models import LeNet
 from tombola.world.optimiser import Adam
 from tombola.world.probe import NetworkProbe
 from tombola.world.world import World, initial_params
+
+if TYPE_CHECKING:
+    from tombola.lab.probe import Probe
 
 T = TypeVar("T")
 Layers = tuple[Layer, ...]
@@ -414,15 +419,56 @@ def _trains(piece: object, at: Snapshot, world: World, seed: int, **pieces: Any)
     _claim(resumed == whole, piece, "trains to another end when interrupted")
 
 
+def check_probe(probe: "Probe", world: World | None = None, seed: int = 0) -> None:
+    """On a study of IMP with its controls, run twice in memory, it asks for the same jobs and finds
+    the same; it can be planned, with nothing found; and it shows one value for each seed.
+
+    >>> import tombola as tb; tb.testing.check_probe(tb.probes.OVERLAP)
+    """
+    from tombola.lab.question import Question, rehearsed  # here: verdicts need more packages
+
+    world = _world(probe, world or toy_world(steps=40, judged_density=0.5))
+    question = Question(recipe=IMP, world=world, seeds=(seed,))
+    digest(probe)
+    refused = probe.refuses(question)
+    _claim(refused is None, probe, f"refuses a study of imp on a toy world: {refused}")
+    rehearsed(probe.loop(question, seed))
+    (found, jobs), (again, same) = (_drive(probe.loop(question, seed)) for _ in range(2))
+    _claim(jobs == same, probe, "asks for other jobs when it is run again")
+    shown, twice = (probe.show(question, [of]) for of in (found, again))
+    _claim(digest(shown) == digest(twice), probe, "finds something else when it is run again")
+    rows = {table.name: [row.as_json() for row in table.rows] for table in shown.tables}
+    _claim(len(rows) == len(shown.tables), probe, "has two tables of one name")
+    held = all(row["n"] == 1 for of in rows.values() for row in of)
+    _claim(held, probe, "has rows of another number of values than there are seeds, which is 1")
+    json.dumps(rows, allow_nan=False)
+    for table in shown.tables:
+        _claim(
+            all(set(table.printed) <= set(row["metrics"]) for row in rows[table.name]),
+            probe,
+            f"prints {table.printed} of table {table.name!r}, whose rows have not all of them",
+        )
+    for chart in shown.charts:
+        wanted = {chart.x, chart.line, *chart.where}
+        drawn = rows.get(chart.table, [])
+        held = all(wanted <= set(row) and chart.y in row["metrics"] for row in drawn)
+        _claim(bool(drawn) and held, probe, f"draws {chart.title!r} from what is not there")
+
+
 def _drive(loop: Loop[T]) -> tuple[T, list[str]]:
-    """Run a loop in memory; gives what it returns, and the keys of its jobs as asked for."""
-    keys, sent = list[str](), None
+    """Run a loop in memory, equal jobs once; gives what it returns, and the keys of its jobs as
+    asked for."""
+    keys, sent, known = list[str](), None, dict[str, Any]()
     while True:
         try:
             asked = loop.send(sent)
         except StopIteration as stop:
             return stop.value, keys
         jobs = asked if isinstance(asked, tuple) else (asked,)
-        keys += map(job_key, jobs)
-        results = tuple(job.run(NoDesk()) for job in jobs)
+        wanted = [job_key(job) for job in jobs]
+        keys += wanted
+        for key, job in zip(wanted, jobs, strict=True):
+            if key not in known:
+                known[key] = job.run(NoDesk())
+        results = tuple(known[key] for key in wanted)
         sent = results if isinstance(asked, tuple) else results[0]

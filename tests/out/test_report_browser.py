@@ -356,3 +356,16 @@ def test_the_command_can_be_copied_or_is_marked(night: Opened) -> None:
         assert night.page.evaluate("getSelection().toString()") == command
     else:
         assert night.text("#copy") == "Copied"
+
+
+def test_what_probes_found_is_drawn_and_hidden_with_its_arm(visit, tmp_path) -> None:
+    study = tb.find(IMP, image_world(), seeds=2, arms=("dense", "reinit"), store=tmp_path / "s")
+    tb.probe(tb.probes.OVERLAP, study)
+    opened = visit(tb.report(study), PHONE)
+    assert opened.page.locator(".chart.of-probe").count() == 6
+    assert opened.page.locator(".chart.of-probe:has(.main-svg)").count() == 6
+    wide, seen = opened.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide == seen
+    assert opened.traces(".chart.of-probe") == ["dense", "reinit", "ticket"]
+    opened.page.locator(".legend button[data-arm=reinit]").click()
+    assert opened.traces(".chart.of-probe") == ["dense", "ticket"]

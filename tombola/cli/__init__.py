@@ -6,10 +6,35 @@ from tombola.cli import (
     find,
     gc,
     listing,
+    probe,
     report,
     ship,
     studies,
 )  # each adds its commands to the application
 from tombola.cli.app import app, main
 
-__all__ = ["app", "bench", "data", "find", "gc", "listing", "main", "report", "ship", "studies"]
+__all__ = [
+    "app",
+    "bench",
+    "data",
+    "find",
+    "gc",
+    "listing",
+    "main",
+    "probe",
+    "report",
+    "ship",
+    "studies",
+]
+    "app",
+    "bench",
+    "data",
+    "find",
+    "gc",
+    "listing",
+    "main",
+    "probe",
+    "report",
+    "ship",
+    "studies",
+]

@@ -11,7 +11,7 @@ from tombola.cli.options import JsonOption, StoreOption, store_to_read
 @app.command(sort_key=5)
 def ls(
     what: Annotated[
-        Literal["recipes", "worlds", "rules", "arms"] | None,
+        Literal["recipes", "worlds", "probes", "rules", "arms"] | None,
         Parameter(help="Part of the catalogue. Default: what the store holds."),
     ] = None,
     /,

@@ -116,7 +116,8 @@ def question_of(study: "Study", data: Path | None) -> "Question":
     if not names:
         raise CallError(
             f"study {study.digest[:12]} was made in Python, so its recipe and world have no names "
-            "here. Verify it there: tombola.lab.verify.verify(question, store)."
+            "here. Ask there: tombola.lab.verify.verify(question, store), or tombola.probe(probe, "
+            "study)."
         )
     asked = Asked(
         on=names["world"],

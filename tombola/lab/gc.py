@@ -18,7 +18,7 @@ from tombola.lab.store import Held, Store
 HOUR = 3600.0
 TICK = 1.0  # seconds by which the clock of a file system may lag behind ours
 RESULTS = ("calls", "objects", "checkpoints", "legs")
-ORDER = ("work", "studies", "reports", *RESULTS, "damaged", "temporary", "claims")
+ORDER = ("work", "studies", "probes", "reports", *RESULTS, "damaged", "temporary", "claims")
 
 
 class Why(Enum):
@@ -73,7 +73,8 @@ class _Marks(dict[tuple[str, str], Why]):
             self.mark("objects", name, why)
 
     def study(self, name: str, facts: Mapping[str, Any]) -> None:
-        """A stored study: its calls, and states of its trainings that others may go on from.
+        """A stored study and its probes: their calls, and states of their trainings that others may
+        go on from.
 
         The checkpoints of its trainings are not among them: all of these are finished.
         """
@@ -86,6 +87,12 @@ class _Marks(dict[tuple[str, str], Why]):
                 self.mark("objects", trial[part], Why.NEEDED)
         for trajectory in facts["trainings"]:
             self.mark("legs", trajectory, Why.EARLY)
+        self.mark("probes", name, Why.NEEDED)
+        for found in self._store.probes(name):
+            for key in found["facts"]["calls"]:
+                self.call(key, Why.NEEDED)
+            for trajectory in found["facts"]["trainings"]:
+                self.mark("legs", trajectory, Why.EARLY)
 
     def command(self, command: Command) -> None:
         """A command at work, or one that was interrupted: what it had asked for."""
@@ -149,8 +156,8 @@ def sweep(store: Store, drop: Collection[str] = (), *, unused_for: float = HOUR)
 
 
 def _study_of(held: Held) -> str | None:
-    """The study a file is the record, a damaged record, or the report of."""
-    if held.part in ("studies", "reports"):
+    """The study a file is the record, a damaged record, a probe, or the report of."""
+    if held.part in ("studies", "probes", "reports"):
         return held.name
     of_study = held.part == "damaged" and held.name.startswith("studies-")
     return held.name.removeprefix("studies-")[:64] if of_study else None

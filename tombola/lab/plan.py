@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tombola.lab.question import Question
-from tombola.lab.runner import Runner
+from tombola.lab.runner import Runner, Tally
 from tombola.lab.store import Store
 from tombola.recipes.job import Job
 from tombola.recipes.jobs import Train
@@ -31,15 +31,6 @@ def plan(question: Question, store: Store, *, jobs: int = 1, timed: bool = True)
     """
     runner = Runner(store, None)
     runner.drive(question.loops())
-    waiting, stored = runner.tally.run, runner.tally.stored
-    trainings = [job for job in waiting.values() if isinstance(job, Train)]
-    seconds: float | None = 0.0 if not trainings else None
-    if timed and trainings:
-        pace = pace_of(question.world)
-        work = sum(pace.of(training) for training in trainings)
-        steps = sum(training.steps for training in trainings)
-        chain = work * runner.tally.longest / max(1, steps)
-        seconds = round(max(work / jobs, chain) + SECONDS_PER_JOB * len(waiting) / jobs, 1)
     return {
         "schema": 1,
         "study": question.digest,
@@ -49,6 +40,23 @@ def plan(question: Question, store: Store, *, jobs: int = 1, timed: bool = True)
         "arms": ["ticket", *question.arms],
         "control_rounds": list(question.control_rounds),
         "judged_round": question.judged_round,
+        **outlook(runner.tally, question.world, jobs=jobs, timed=timed),
+        "store": str(store.folder),
+    }
+
+
+def outlook(tally: Tally, world: World, *, jobs: int, timed: bool = True) -> dict[str, Any]:
+    """What a planned drive takes: trainings, steps, seconds (None unless `timed`) and disk."""
+    waiting, stored = tally.run, tally.stored
+    trainings = [job for job in waiting.values() if isinstance(job, Train)]
+    seconds: float | None = 0.0 if not trainings else None
+    if timed and trainings:
+        pace = pace_of(world)
+        work = sum(pace.of(training) for training in trainings)
+        steps = sum(training.steps for training in trainings)
+        chain = work * tally.longest / max(1, steps)
+        seconds = round(max(work / jobs, chain) + SECONDS_PER_JOB * len(waiting) / jobs, 1)
+    return {
         "trainings": {"stored": _trainings(stored), "to_run": len(trainings)},
         "steps": {
             "stored": sum(job.steps for job in stored.values()),
@@ -56,8 +64,7 @@ def plan(question: Question, store: Store, *, jobs: int = 1, timed: bool = True)
         },
         "jobs": jobs,
         "seconds": seconds,
-        "disk_bytes": disk_bytes(question.world, len(trainings)),
-        "store": str(store.folder),
+        "disk_bytes": disk_bytes(world, len(trainings)),
     }
 
 

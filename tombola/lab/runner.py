@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from tombola.errors import DamagedObjectError, WorkError
+from tombola.errors import DamagedObjectError, RecipeError, WorkError
 from tombola.lab.engines.engine import Engine
 from tombola.lab.events import Asked, Ended, Finished, Started, Watcher, nobody
 from tombola.lab.presence import Claim
@@ -25,7 +25,10 @@ class Pending:
     digest: str
 
     def load(self) -> Any:
-        raise AssertionError(f"{self.digest} is a placeholder of a plan; it has no content")
+        raise RecipeError(
+            "a loop asked for the content of a result while it was only planned, and there is none "
+            "yet. Use it in a job, or, of a probe, in `show`."
+        )
 
 
 @dataclass

@@ -5,6 +5,7 @@
     calls/ab/<key>.json             a finished job: its result, with digests for handles
     legs/<trajectory>/<step>        unfinished (or continuable) trainings
     studies/<digest>.json           finished studies
+    probes/<study>/<digest>.json    what probes of a study found
     reports/<digest>.html           a page for each, where one was made
     work/, claims/                  who is at work (see `presence`)
     damaged/                        what did not have the digest it was named by
@@ -46,6 +47,7 @@ _PARTS = {
     for part, pattern in {
         "temporary": r"(?:.+/)?(\.[^/]+\.\d+\.(?:[0-9a-f]{8}|part))",
         "studies": r"studies/([0-9a-f]{64})\.json",
+        "probes": r"probes/([0-9a-f]{64})/[0-9a-f]{64}\.json",
         "reports": r"reports/([0-9a-f]{64})\.html",
         "calls": r"calls/../([0-9a-f]{64})\.json",
         "objects": r"objects/../([0-9a-f]{64})\.safetensors",
@@ -389,6 +391,24 @@ class Store:
         lost = {name[:64] for part, _, name in aside if part == "studies"}
         return lost - set(self.studies())
 
+    def write_probe(self, study: str, name: str, content: Mapping[str, Any]) -> None:
+        self._write_json(self.folder / "probes" / study / f"{name}.json", content)
+
+    def read_probe(self, study: str, name: str) -> dict[str, Any] | None:
+        path = self.folder / "probes" / study / f"{name}.json"
+        content = self._read_json(path)
+        if content is not None and content["document"]["digest"] != name:
+            self._set_aside(path)
+            return None
+        return content
+
+    def probes(self, study: str) -> list[dict[str, Any]]:
+        """What the probes of a study found, in the order of their names; damaged ones left out."""
+        held = self.files(f"probes/{study}")
+        found = [self.read_probe(study, of.path.stem) for of in held if of.part == "probes"]
+        known = [content for content in found if content is not None]
+        return sorted(known, key=lambda of: (of["document"]["probe"], of["document"]["digest"]))
+
     # -- who is at work ----------------------------------------------------------------------
 
     @contextmanager
@@ -463,7 +483,7 @@ class Store:
             return 0
         except OSError as error:
             raise WorkError(f"{held.path} cannot be removed: {error}.") from error
-        if held.part in ("objects", "calls", "legs", "checkpoints"):
+        if held.part in ("objects", "calls", "legs", "checkpoints", "probes"):
             with suppress(OSError):  # not empty, or gone
                 held.path.parent.rmdir()
         return held.bytes

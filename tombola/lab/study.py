@@ -42,13 +42,15 @@ class Study:
     document: what `tombola find --json` prints. facts: what later commands need beside it: the
     names it was asked by, what they stood for, where its trials lie, margin and resolution, the
     keys of its calls and the trajectories of its trainings, what each asking cost, when and where.
-    worlds: in which an arm was trained at a round; empty for a study read from the store.
+    worlds: in which an arm was trained at a round; empty for a study read from the store. question:
+    what it answers, for probes; None for a study read from the store.
     """
 
     store: Store
     document: Mapping[str, Any]
     facts: Mapping[str, Any]
     worlds: Mapping[tuple[str, int], World] = field(default_factory=dict, repr=False)
+    question: Question | None = field(default=None, repr=False)
 
     @property
     def digest(self) -> str:
@@ -258,13 +260,7 @@ def answer(
     names: Mapping[str, Any] | None = None,
 ) -> Study:
     """Run a question to its study; what is stored already is not done again."""
-    if not isinstance(jobs, int) or jobs < 1:
-        raise CallError(f"jobs={jobs!r}: want a whole number of processes, 1 or more.")
-    if jobs > 1 and question.world.numerics.threads > 1:
-        raise CallError(
-            f"jobs={jobs} with Numerics(threads={question.world.numerics.threads}): processes are "
-            "forked, and torch's threads do not survive a fork. Use jobs=1, or one thread."
-        )
+    check_jobs(question, jobs)
     store.check_writable()
     with store.at_work(question.digest, question.recipe.name, question.world.name) as diary:
         try:
@@ -274,6 +270,17 @@ def answer(
                 raise
             # Found out on the way only, so the call was not wrong: what is finished stays.
             raise WorkError(str(error)).with_traceback(error.__traceback__) from error
+
+
+def check_jobs(question: Question, jobs: int) -> None:
+    """Raise CallError for a number of processes that this world cannot be worked on by."""
+    if not isinstance(jobs, int) or jobs < 1:
+        raise CallError(f"jobs={jobs!r}: want a whole number of processes, 1 or more.")
+    if jobs > 1 and question.world.numerics.threads > 1:
+        raise CallError(
+            f"jobs={jobs} with Numerics(threads={question.world.numerics.threads}): processes are "
+            "forked, and torch's threads do not survive a fork. Use jobs=1, or one thread."
+        )
 
 
 def _answered(
@@ -334,7 +341,7 @@ def _answered(
         for trial, turns in rounds.items()
         for turn in turns
     }
-    return Study(store=store, document=document, facts=facts, worlds=worlds)
+    return Study(store=store, document=document, facts=facts, worlds=worlds, question=question)
 
 
 def _driven(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 KINDS = {
     "studies": "records of the studies dropped",
+    "probes": "what probes found of studies that are not stored",
     "reports": "pages of studies that are not stored",
     "calls": "results that no study needs",
     "objects": "tensors that no result names",
@@ -78,7 +79,7 @@ def show_account(console: "Console", document: Mapping[str, Any]) -> None:
         name = study["study"][:12]
         console.print(
             f"Study {name}, {study['recipe']} on {study['world']}, was interrupted. Repeat its "
-            f"`tombola find` to go on, or give it up with --drop {name}."
+            f"`tombola find` or `tombola probe` to go on, or give it up with --drop {name}."
         )
     for digest in document["damaged_studies"]:
         name = digest[:12]

@@ -94,4 +94,4 @@ def _memory_rate() -> float:
     """GB/s, read and written together."""
     source, target = torch.zeros(2, BYTES // 8)
     taken = medians({"": lambda: target.copy_(source)}, turns=5)[""]
-    return 2.0 * 4.0 * source.numel() / taken / 1e9
+    return 2.0 * 4.0 * float(source.numel()) / float(taken) / 1e9

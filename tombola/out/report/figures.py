@@ -93,7 +93,7 @@ def against_density(study: Study, metric: str) -> Figure:
     return {
         "data": traces,
         "layout": layout(
-            xaxis=_density_axis(*ends),
+            xaxis=density_axis(*ends),
             yaxis=axis(tickformat=",") if metric == "stop_step" else axis(),
             shapes=[
                 {
@@ -455,7 +455,7 @@ def title(text: str) -> dict[str, Any]:
     return {"text": text, "font": {"size": 13}}
 
 
-def _density_axis(first: float, last: float) -> dict[str, Any]:
+def density_axis(first: float, last: float) -> dict[str, Any]:
     """Logarithmic, falling to the right."""
     return axis(
         range=[math.log10(first), math.log10(last)],

@@ -109,6 +109,13 @@ function drawForests() {
   }
 }
 
+function drawProbes() {
+  for (const element of document.querySelectorAll(".chart.of-probe")) {
+    const { probe, place } = element.dataset;
+    chart(element, () => data.probes[probe][place]);
+  }
+}
+
 function legend() {
   for (const button of document.querySelectorAll(".legend button")) {
     const { arm } = button.dataset;
@@ -375,6 +382,7 @@ async function main() {
   drawDensity();
   drawCurves();
   drawLayers();
+  drawProbes();
   legend();
   let width = innerWidth;
   addEventListener("resize", () => {

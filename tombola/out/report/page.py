@@ -31,6 +31,7 @@ from tombola.out.report.figures import (
 )
 from tombola.out.report.forest import condition_forests, density_forest
 from tombola.out.report.pictures import pictures_of
+from tombola.out.report.probes import probes_of
 from tombola.out.report.words import (
     MEANING_OF_CHECKS,
     amount,
@@ -95,7 +96,7 @@ def render(study: Study) -> str:
     arms = [TICKET, *study.facts["arms"]]
     curves = curves_of(study)
     layers, same = layer_figures(study)
-    pictures = pictures_of(study)
+    pictures, probes = pictures_of(study), probes_of(study)
     forests, along = condition_forests(study), density_forest(study)
     metrics, steps = list(study.rows[0]["metrics"]), study.facts["about"]["world"]["steps"]
     packed, plotly_source = _library()
@@ -121,6 +122,7 @@ def render(study: Study) -> str:
         layer_arms=list(layers),
         same_layers=same,
         pictures=pictures,
+        probes=probes,
         table=_table(study, metrics),
         checks=[
             (name, held, MEANING_OF_CHECKS.get(name, "")) for name, held in study.checks.items()
@@ -133,6 +135,7 @@ def render(study: Study) -> str:
             "layers": layers,
             "forests": forests if along is None else {**forests, ALONG: along},
             "pictures": pictures,
+            "probes": [probe["figures"] for probe in probes],
             "rounds": _rounds(study),
             "judged": study.facts["setting"]["judged_round"],
         },

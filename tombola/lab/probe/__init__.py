@@ -1,0 +1,22 @@
+"""Probes: what finished tickets can be asked beside a verdict."""
+
+from tombola.lab.probe.overlap import OVERLAP, Overlap
+from tombola.lab.probe.path import Path
+from tombola.lab.probe.probe import Chart, Probe, Row, Shown, Table, abreast, finished
+from tombola.lab.probe.stability import ONSET, STABILITY, Stability
+
+__all__ = [
+    "Chart",
+    "ONSET",
+    "OVERLAP",
+    "Overlap",
+    "Path",
+    "Probe",
+    "Row",
+    "STABILITY",
+    "Shown",
+    "Stability",
+    "Table",
+    "abreast",
+    "finished",
+]

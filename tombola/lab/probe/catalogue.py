@@ -1,0 +1,7 @@
+"""The probes one can name on the command line, and where each is."""
+
+PROBES: dict[str, str] = {
+    "stability": "tombola.lab.probe.stability:STABILITY",
+    "onset": "tombola.lab.probe.stability:ONSET",
+    "overlap": "tombola.lab.probe.overlap:OVERLAP",
+}
