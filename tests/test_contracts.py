@@ -83,7 +83,7 @@ from tombola.recipes import (
     SNIP,
     Recipe,
 )
-from tombola.recipes.catalogue import ZHOU_2019
+from tombola.recipes.catalogue import RENDA_2020, ZHOU_2019
 from tombola.recipes.job import Loop, NoDesk
 from tombola.recipes.jobs import Init, Prune
 from tombola.testing import (
@@ -190,6 +190,7 @@ RECIPES: list[Recipe] = [
     replace(SNIP, name="snip, frozen", parametrisation=Frozen()),
     replace(ONESHOT, name="one cut, frozen", rewind=ToStep(step=20), parametrisation=Frozen()),
     *(replace(find_recipe(name), schedule=LayerRates(rounds=2)) for name in ZHOU_2019),
+    *(replace(find_recipe(name), schedule=Geometric(rounds=2)) for name in RENDA_2020),
 ]
 
 

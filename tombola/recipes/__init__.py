@@ -38,11 +38,22 @@ from tombola.recipes.edge_popup import EDGE_POPUP
 from tombola.recipes.imp import IMP, IMP_CONTINUED, IMP_REWIND, ONESHOT
 from tombola.recipes.obs import OBS
 from tombola.recipes.recipe import Recipe, Round, grow, iterate
+from tombola.recipes.retraining import (
+    FINE_TUNE,
+    LOW_RATE_REWIND,
+    LR_REWIND,
+    ONESHOT_FINE_TUNE,
+    ONESHOT_LOW_RATE_REWIND,
+    ONESHOT_LR_REWIND,
+    ONESHOT_WEIGHT_REWIND,
+    WEIGHT_REWIND,
+)
 from tombola.recipes.rigl import RIGL
 from tombola.recipes.snip import SNIP
 
 __all__ = [
     "EDGE_POPUP",
+    "FINE_TUNE",
     "FREEZE_GROWN",
     "FREEZE_GROWN_ZERO_SHRUNK",
     "FREEZE_INIT",
@@ -60,6 +71,8 @@ __all__ = [
     "LARGE_INIT_LARGE_FINAL",
     "LAYERWISE_GRADIENT",
     "LAYERWISE_SNIP",
+    "LOW_RATE_REWIND",
+    "LR_REWIND",
     "MAGNITUDE_INCREASE",
     "MAGNITUDE_INCREASE_DIFFERENT_SIGN",
     "MAGNITUDE_INCREASE_SAME_SIGN",
@@ -70,6 +83,10 @@ __all__ = [
     "NOISY_INIT",
     "OBS",
     "ONESHOT",
+    "ONESHOT_FINE_TUNE",
+    "ONESHOT_LOW_RATE_REWIND",
+    "ONESHOT_LR_REWIND",
+    "ONESHOT_WEIGHT_REWIND",
     "RANDOM_MASK",
     "RANDOM_SIGN_CONSTANT",
     "RANDOM_SIGN_CONSTANT_RESCALED",
@@ -81,6 +98,7 @@ __all__ = [
     "SMALL_INIT_SMALL_FINAL",
     "SNIP",
     "SURVIVOR_REINIT",
+    "WEIGHT_REWIND",
     "Dense",
     "Longer",
     "RandomMask",

@@ -34,11 +34,24 @@ ZHOU_2019 = (
     "mask-only-random-sign",
 )
 
+# Renda et al. 2020, the same.
+RENDA_2020 = (
+    "weight-rewind",
+    "lr-rewind",
+    "fine-tune",
+    "low-rate-rewind",
+    "oneshot-weight-rewind",
+    "oneshot-lr-rewind",
+    "oneshot-fine-tune",
+    "oneshot-low-rate-rewind",
+)
+
 RECIPES: dict[str, str] = {
     "imp": "tombola.recipes.imp:IMP",
     "imp-rewind": "tombola.recipes.imp:IMP_REWIND",
     "imp-continued": "tombola.recipes.imp:IMP_CONTINUED",
     "oneshot": "tombola.recipes.imp:ONESHOT",
+    **{name: f"tombola.recipes.retraining:{name.replace('-', '_').upper()}" for name in RENDA_2020},
     "snip": "tombola.recipes.snip:SNIP",
     "obs": "tombola.recipes.obs:OBS",
     "rigl": "tombola.recipes.rigl:RIGL",

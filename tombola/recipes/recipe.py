@@ -16,6 +16,7 @@ from tombola.pieces.score import Magnitude, Need
 from tombola.pieces.setting import Setting
 from tombola.recipes.job import Loop
 from tombola.recipes.jobs import Init, Prune, Pruned, Train, Trained
+from tombola.recipes.worlds import at_last_rate
 from tombola.values.handle import Handle
 from tombola.values.layer import Layer
 from tombola.values.mask import FULL, Mask
@@ -125,7 +126,7 @@ class Recipe:
                     f"round {target.round} keeps none of {total} weights; want at least "
                     f"{1 / total:.2g}."
                 )
-        for piece in (self.rule, self.dynamics, self.parametrisation):
+        for piece in (self.rule, self.dynamics, self.parametrisation, self.rewind):
             reason = piece.refuses(setting)
             if reason:
                 raise RecipeError(f"recipe {self.name!r} on world {world.name!r}: {reason}")
@@ -144,11 +145,14 @@ class Recipe:
                 f"recipe {self.name!r}: its objective needs {sorted(self.retraining(world).given)} "
                 "from a dense training, but `grow` has none."
             )
-        if self.rewind.step > world.steps:
-            raise RecipeError(
-                f"recipe {self.name!r} rewinds to step {self.rewind.step}, world {world.name!r} "
-                f"trains for {world.steps}."
-            )
+        _ = self.world_after(world)
+
+    def world_after(self, world: World) -> World:
+        """The world as every training after the first cut has it: with the last learning rate, if
+        the rewind holds it, else as it is."""
+        if not self.rewind.holds_rate:
+            return world
+        return at_last_rate(world, f"recipe {self.name!r}")
 
     def retraining(self, world: World) -> Objective:
         return world.objective if self.retrain is None else self.retrain
@@ -166,7 +170,7 @@ def opening(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Point, Point]
 
 def iterate(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
     """Train, cut, rewind; once for each target of the schedule."""
-    layers, objective = recipe.layers(world), world.objective
+    layers, objective, where = recipe.layers(world), world.objective, world
     given: dict[str, Handle[Params]] = {}
     parametrisation: Parametrisation = Identity()
     init, early = yield from opening(recipe, world, seed)
@@ -180,10 +184,10 @@ def iterate(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
                 world, seed, recipe.rule, layers, target, init.params, end.params, mask
             )
             mask, begin = cut.mask, recipe.rewind.point(early, end.point, cut.params)
-            objective = recipe.retraining(world)
+            objective, where = recipe.retraining(world), recipe.world_after(world)
             given = dict.fromkeys(sorted(objective.given), rounds[0].end.params)
             parametrisation = recipe.parametrisation
-        job = Train(world, seed, begin, mask, world.steps, objective, given, parametrisation)
+        job = Train(where, seed, begin, mask, world.steps, objective, given, parametrisation)
         end = yield job
         spent += job.steps
         rounds.append(Round(target=target, job=job, end=end, spent=spent, cut=cut))

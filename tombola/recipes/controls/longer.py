@@ -6,9 +6,9 @@ from typing import ClassVar
 from tombola.errors import RecipeError
 from tombola.pieces.schedule import round_half_up
 from tombola.recipes.controls.control import Control, Drawn, Reference, unclaimed
-from tombola.recipes.controls.worlds import once
 from tombola.recipes.job import Loop
 from tombola.recipes.jobs import Train
+from tombola.recipes.worlds import once
 from tombola.values.digest import digest
 from tombola.world.optimiser import Rate, Stretched
 from tombola.world.world import World
