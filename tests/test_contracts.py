@@ -76,6 +76,8 @@ from tombola.recipes import (
     IMP,
     IMP_CONTINUED,
     IMP_REWIND,
+    KD_LR_REWIND,
+    KD_REWIND,
     KD_TICKET,
     OBS,
     ONESHOT,
@@ -102,6 +104,7 @@ from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.world.models import LeNet
 from tombola.world.optimiser import SGD
+from tombola.world.switched import Switched
 from tombola.world.world import World
 
 SCORES: list[Score] = [
@@ -174,6 +177,9 @@ RECIPES: list[Recipe] = [
     SNIP,
     EDGE_POPUP,
     KD_TICKET,
+    KD_REWIND,
+    KD_LR_REWIND,
+    replace(KD_TICKET, name="kd-ticket, switched off", retrain=Switched(at=30)),
     replace(OBS, rule=FEW),
     replace(RIGL, dynamics=RigL(every=10)),
     replace(IMP, name="imp, random", rule=ByScore(score=Random())),

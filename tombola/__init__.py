@@ -27,6 +27,8 @@ _HOMES = {
     "InTurn": "tombola.world.prepare",
     "CrossEntropy": "tombola.world.objective",
     "Distillation": "tombola.world.distillation",
+    "Teacher": "tombola.world.distillation",
+    "Switched": "tombola.world.switched",
     "Adam": "tombola.world.optimiser",
     "AdamW": "tombola.world.optimiser",
     "SGD": "tombola.world.optimiser",

@@ -1,6 +1,6 @@
 """Methods and controls as data."""
 
-from tombola.recipes.controls import Dense, Longer, RandomMask, Reinit, Shuffle, Thin
+from tombola.recipes.controls import Dense, Longer, RandomMask, Reinit, Shuffle, Thin, Uncut
 from tombola.recipes.deconstructing import (
     FREEZE_GROWN,
     FREEZE_GROWN_ZERO_SHRUNK,
@@ -33,7 +33,7 @@ from tombola.recipes.deconstructing import (
     SMALL_INIT_SMALL_FINAL,
     SURVIVOR_REINIT,
 )
-from tombola.recipes.distil import KD_TICKET
+from tombola.recipes.distil import KD_LR_REWIND, KD_REWIND, KD_TICKET
 from tombola.recipes.edge_popup import EDGE_POPUP
 from tombola.recipes.imp import IMP, IMP_CONTINUED, IMP_REWIND, ONESHOT
 from tombola.recipes.obs import OBS
@@ -60,6 +60,8 @@ __all__ = [
     "IMP",
     "IMP_CONTINUED",
     "IMP_REWIND",
+    "KD_LR_REWIND",
+    "KD_REWIND",
     "KD_TICKET",
     "KEEP_SIGN_CONSTANT",
     "KEEP_SIGN_CONSTANT_RESCALED",
@@ -107,6 +109,7 @@ __all__ = [
     "Round",
     "Shuffle",
     "Thin",
+    "Uncut",
     "grow",
     "iterate",
 ]

@@ -57,6 +57,8 @@ RECIPES: dict[str, str] = {
     "rigl": "tombola.recipes.rigl:RIGL",
     "edge-popup": "tombola.recipes.edge_popup:EDGE_POPUP",
     "kd-ticket": "tombola.recipes.distil:KD_TICKET",
+    "kd-rewind": "tombola.recipes.distil:KD_REWIND",
+    "kd-lr-rewind": "tombola.recipes.distil:KD_LR_REWIND",
     **{
         name: f"tombola.recipes.deconstructing:{name.replace('-', '_').upper()}"
         for name in ZHOU_2019

@@ -22,6 +22,7 @@ from tombola.values.point import Point
 from tombola.values.rng import borrowed_generators
 from tombola.world.objective import Objective
 from tombola.world.probe import NetworkProbe
+from tombola.world.switched import Switched, stages
 from tombola.world.world import World, initial_params
 
 
@@ -104,7 +105,7 @@ class Train:
     begin: Point
     mask: Handle[Mask]
     until: int
-    objective: Objective
+    objective: Objective | Switched
     given: Mapping[str, Handle[Params]] = field(default_factory=dict)
     parametrisation: Parametrisation = field(default_factory=Identity)
     dynamics: Dynamics = field(default_factory=Static)
@@ -121,19 +122,24 @@ class Train:
         return job_key(self, leave_out=frozenset({"until"}))
 
     def run(self, desk: Desk) -> Trained:
-        training, begin = self._training(), self.begin.step
-        found = desk.resume(self.trajectory, begin, self.until)
-        leg = train(
-            training,
-            found,
-            keep=lambda leg: desk.keep(self.trajectory, leg, False),
-            tick=lambda step, metrics: desk.tick(step - begin, metrics),
-        )
+        begin = self.begin.step
+        leg = desk.resume(self.trajectory, begin, self.until)
+        for objective, until in stages(self.objective, begin, self.until):
+            if leg is not None and leg.step >= until < self.until:
+                continue  # resumed in a later stage
+            training = self._training(objective, until)
+            leg = train(
+                training,
+                leg,
+                keep=lambda leg: desk.keep(self.trajectory, leg, False),
+                tick=lambda step, metrics: desk.tick(step - begin, metrics),
+            )
+        assert leg is not None
         if self.until < self.world.steps:
             desk.keep(self.trajectory, leg, True)
         return self._result(training, leg)
 
-    def _training(self) -> Training:
+    def _training(self, objective: Objective, until: int) -> Training:
         slots = self.begin.slots
         return Training(
             world=self.world,
@@ -142,9 +148,9 @@ class Train:
             slots=None if slots is None else slots.load(),
             mask=self.mask.load(),
             step=self.begin.step,
-            until=self.until,
-            objective=self.objective,
-            given={name: handle.load() for name, handle in self.given.items()},
+            until=until,
+            objective=objective,
+            given={name: self.given[name].load() for name in sorted(objective.given)},
             parametrisation=self.parametrisation,
             dynamics=self.dynamics,
             order_seed=self.order_seed,

@@ -4,7 +4,9 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from tombola.errors import RecipeError
+import torch
+
+from tombola.errors import RecipeError, WorldError
 from tombola.pieces.dynamics import Dynamics, Static
 from tombola.pieces.kind import not_a
 from tombola.pieces.parametrisation import Identity, Parametrisation
@@ -22,7 +24,9 @@ from tombola.values.layer import Layer
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.point import Point
+from tombola.values.rng import borrowed_generators
 from tombola.world.objective import Objective
+from tombola.world.switched import Switched, stages
 from tombola.world.world import World
 
 
@@ -59,8 +63,9 @@ class Recipe:
     """A published method: pieces, and the loop that uses them.
 
     name, source: for people; not part of the identity. retrain: the objective of every training
-    after the first cut, where it differs from the world's; what it names as given is the dense
-    network of the same seed. loop: a generator function (recipe, world, seed) of jobs.
+    after the first cut, where it differs from the world's, or changes on the way (`Switched`); what
+    it names as given is the dense network of the same seed. loop: a generator function (recipe,
+    world, seed) of jobs.
 
     Raises:
         RecipeError: a piece that is not of its kind.
@@ -73,7 +78,7 @@ class Recipe:
     scope: Scope = field(default_factory=Scope)
     schedule: Schedule = field(default_factory=LayerRates)
     rewind: Rewind = field(default_factory=ToStep)
-    retrain: Objective | None = None
+    retrain: Objective | Switched | None = None
     parametrisation: Parametrisation = field(default_factory=Identity)
     dynamics: Dynamics = field(default_factory=Static)
 
@@ -88,7 +93,8 @@ class Recipe:
             )
         for what, kind in _PIECES.items():
             piece = getattr(self, what)
-            wrong = None if what == "retrain" and piece is None else not_a(kind, piece)
+            given = what == "retrain" and (piece is None or isinstance(piece, Switched))
+            wrong = None if given else not_a(kind, piece)
             if wrong:
                 raise RecipeError(f"recipe {self.name!r}: {what}: {wrong}.")
 
@@ -146,6 +152,7 @@ class Recipe:
                 "from a dense training, but `grow` has none."
             )
         _ = self.world_after(world)
+        self._check_retraining(world)
 
     def world_after(self, world: World) -> World:
         """The world as every training after the first cut has it: with the last learning rate, if
@@ -154,8 +161,31 @@ class Recipe:
             return world
         return at_last_rate(world, f"recipe {self.name!r}")
 
-    def retraining(self, world: World) -> Objective:
+    def retraining(self, world: World) -> Objective | Switched:
         return world.objective if self.retrain is None else self.retrain
+
+    def _check_retraining(self, world: World) -> None:
+        """Try what retraining minimises on two examples, with the untrained network as `given`."""
+        if self.retrain is None:
+            return
+        begin = self.rewind.step if self.rewind.returns else 0
+        if isinstance(self.retrain, Switched) and not begin < self.retrain.at <= world.steps:
+            raise RecipeError(
+                f"recipe {self.name!r} on world {world.name!r}: Switched(at={self.retrain.at}) "
+                f"changes the objective at a step that retraining, {begin} to {world.steps}, does "
+                f"not reach; want {begin + 1} to {world.steps}."
+            )
+        network = world.new_network(0).eval()
+        with torch.no_grad(), world.numerics.in_force(), borrowed_generators():
+            batch = world.batch(world.train, torch.arange(min(2, len(world.train))))
+            for objective, _ in stages(self.retrain, begin, world.steps):
+                try:
+                    objective.loss(network, batch, dict.fromkeys(objective.given, network))
+                except (WorldError, RuntimeError) as error:
+                    raise RecipeError(
+                        f"recipe {self.name!r} on world {world.name!r}: its tickets cannot be "
+                        f"retrained so: {error}"
+                    ) from error
 
 
 def opening(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Point, Point]]:
@@ -170,7 +200,8 @@ def opening(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Point, Point]
 
 def iterate(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
     """Train, cut, rewind; once for each target of the schedule."""
-    layers, objective, where = recipe.layers(world), world.objective, world
+    layers, where = recipe.layers(world), world
+    objective: Objective | Switched = world.objective
     given: dict[str, Handle[Params]] = {}
     parametrisation: Parametrisation = Identity()
     init, early = yield from opening(recipe, world, seed)
