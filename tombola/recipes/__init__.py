@@ -50,8 +50,10 @@ from tombola.recipes.retraining import (
 )
 from tombola.recipes.rigl import RIGL
 from tombola.recipes.snip import SNIP
+from tombola.recipes.transfer import BERT_TICKET, transferred
 
 __all__ = [
+    "BERT_TICKET",
     "EDGE_POPUP",
     "FINE_TUNE",
     "FREEZE_GROWN",
@@ -112,4 +114,5 @@ __all__ = [
     "Uncut",
     "grow",
     "iterate",
+    "transferred",
 ]

@@ -52,6 +52,7 @@ RECIPES: dict[str, str] = {
     "imp-continued": "tombola.recipes.imp:IMP_CONTINUED",
     "oneshot": "tombola.recipes.imp:ONESHOT",
     **{name: f"tombola.recipes.retraining:{name.replace('-', '_').upper()}" for name in RENDA_2020},
+    "bert-ticket": "tombola.recipes.transfer:BERT_TICKET",
     "snip": "tombola.recipes.snip:SNIP",
     "obs": "tombola.recipes.obs:OBS",
     "rigl": "tombola.recipes.rigl:RIGL",
