@@ -1,17 +1,16 @@
 #!/bin/sh
 # Makes the studies of retraining, distillation and transfer anew, with their tables:
 #   sh again.sh [retraining-digits] [distillation-digits] [transfer]      (default: all three)
-# $TOMBOLA_STORE keeps the work, so that what is there is not trained again.
+# The work is kept in .tombola here, so that what is there is not trained again.
 set -eu
 cd "$(dirname "$0")"
-store=$(realpath -m "${TOMBOLA_STORE:-.tombola}")
 
 study() { # folder, name of the files, pairs of arms to compare, then the arguments of `tombola find`
     folder=$1 name=$2 pairs=$3
     shift 3
     (
         cd "$folder"
-        tombola find "$@" --store "$store" --yes --json > "$name.json"
+        tombola find "$@" --store ../.tombola --quiet --yes --json > "$name.json"
         # shellcheck disable=SC2086 # the pairs are words
         python ../arms.py "$name.json" $pairs > "$name.md"
     )

@@ -1,6 +1,6 @@
 """Prints the table of a study by arm and density, and paired differences between arms.
 
-python arms.py study.json arm-other ...
+python arms.py study.json arm/other ...
 
 Accuracies are of the test split at the end of training, in per cent, with 95 % t intervals; paired
 differences are by seed, in points. `arm/other` compares an arm with another one.
@@ -21,7 +21,7 @@ def rows_of(document: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def columns(rows: dict[tuple[str, int], dict[str, Any]]) -> list[int]:
-    """All rounds of the ticket but the dense one, or every third and the last where there are many."""
+    """All rounds of the ticket but the dense one; of many, every third and the last."""
     rounds = sorted(number for arm, number in rows if arm == "ticket" and number)
     return rounds if len(rounds) <= 5 else sorted({*rounds[2::3], rounds[-1]})
 
