@@ -71,6 +71,7 @@ from tombola.pieces.score import (
 from tombola.pieces.setting import Setting
 from tombola.pieces.surgeon import OptimalBrainSurgeon
 from tombola.recipes import (
+    BERT_TICKET,
     EDGE_POPUP,
     FREEZE_GROWN,
     IMP,
@@ -179,6 +180,7 @@ RECIPES: list[Recipe] = [
     KD_TICKET,
     KD_REWIND,
     KD_LR_REWIND,
+    BERT_TICKET,
     replace(KD_TICKET, name="kd-ticket, switched off", retrain=Switched(at=30)),
     replace(OBS, rule=FEW),
     replace(RIGL, dynamics=RigL(every=10)),

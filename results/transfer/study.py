@@ -86,8 +86,8 @@ def taught(seed: int = 1_000) -> World:
 
 
 def number() -> World:
-    """Judged at 10 %, the last of nine rounds of a tenth of the original weights; 60 steps, for after
-    150 all arms are right about every sentence."""
+    """Judged at 10 %, the last of nine rounds of a tenth of the original weights. 60 steps: after
+    150, all arms are right about every sentence."""
     return replace(taught(), steps=60, evaluate_every=6, judged_density=0.1)
 
 
