@@ -71,11 +71,14 @@ from tombola.pieces.score import (
 from tombola.pieces.setting import Setting
 from tombola.pieces.surgeon import OptimalBrainSurgeon
 from tombola.recipes import (
+    BERT_TICKET,
     EDGE_POPUP,
     FREEZE_GROWN,
     IMP,
     IMP_CONTINUED,
     IMP_REWIND,
+    KD_LR_REWIND,
+    KD_REWIND,
     KD_TICKET,
     OBS,
     ONESHOT,
@@ -83,7 +86,7 @@ from tombola.recipes import (
     SNIP,
     Recipe,
 )
-from tombola.recipes.catalogue import ZHOU_2019
+from tombola.recipes.catalogue import RENDA_2020, ZHOU_2019
 from tombola.recipes.job import Loop, NoDesk
 from tombola.recipes.jobs import Init, Prune
 from tombola.testing import (
@@ -102,6 +105,7 @@ from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.world.models import LeNet
 from tombola.world.optimiser import SGD
+from tombola.world.switched import Switched
 from tombola.world.world import World
 
 SCORES: list[Score] = [
@@ -174,6 +178,10 @@ RECIPES: list[Recipe] = [
     SNIP,
     EDGE_POPUP,
     KD_TICKET,
+    KD_REWIND,
+    KD_LR_REWIND,
+    BERT_TICKET,
+    replace(KD_TICKET, name="kd-ticket, switched off", retrain=Switched(at=30)),
     replace(OBS, rule=FEW),
     replace(RIGL, dynamics=RigL(every=10)),
     replace(IMP, name="imp, random", rule=ByScore(score=Random())),
@@ -190,6 +198,7 @@ RECIPES: list[Recipe] = [
     replace(SNIP, name="snip, frozen", parametrisation=Frozen()),
     replace(ONESHOT, name="one cut, frozen", rewind=ToStep(step=20), parametrisation=Frozen()),
     *(replace(find_recipe(name), schedule=LayerRates(rounds=2)) for name in ZHOU_2019),
+    *(replace(find_recipe(name), schedule=Geometric(rounds=2)) for name in RENDA_2020),
 ]
 
 

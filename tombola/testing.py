@@ -303,7 +303,7 @@ def check_control(
         checks = {**turn.end.checks, **(turn.cut.checks if turn.cut else {})}
         _claim(False not in checks.values(), piece, f"has checks {checks}")
         for ticket in rounds[-1:]:
-            beside = of_ticket(recipe, ticket, initial_params(world, seed))
+            beside = of_ticket(recipe, ticket, initial_params(world, seed), world)
             wrong = unclaimed(control, beside, turn.job)
             _claim(wrong is None, piece, f"is not what it claims: {wrong}")
 

@@ -1,11 +1,18 @@
 """Distillation against its formula in numpy, its limits, and a training by hand."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from drive import drive
+from torch import Tensor, nn
 
-from tombola.errors import WorldError
+from tombola.errors import RecipeError, WorldError
+from tombola.pieces.schedule import Densities
+from tombola.recipes import KD_TICKET, Uncut
+from tombola.recipes.controls import control_loop
 from tombola.recipes.job import NoDesk
 from tombola.recipes.jobs import Init, Train, Trained
 from tombola.values.handle import Handle
@@ -14,7 +21,7 @@ from tombola.values.params import Params
 from tombola.values.point import Point
 from tombola.values.rng import stream
 from tombola.world.batch import Batch
-from tombola.world.distillation import Distillation
+from tombola.world.distillation import Distillation, Teacher
 from tombola.world.models import LeNet
 from tombola.world.numerics import Numerics
 from tombola.world.objective import CrossEntropy
@@ -164,3 +171,71 @@ def test_weight_one_learns_from_the_teacher_alone() -> None:
         > trained(scrambled, CrossEntropy()).metrics["test_accuracy"]
     )
     assert teacher.params.load().rehash() == teacher.params.digest
+
+
+# -- other teachers ---------------------------------------------------------------------------
+
+
+def test_a_module_of_ones_own_teaches_as_the_network_handed_over_does_bit_for_bit() -> None:
+    where = world()
+    teacher = trained(where, CrossEntropy())
+    handed = trained(where, Distillation(), teacher.params)
+    network = where.network(teacher.params.load()).train()
+    own = trained(where, Distillation(teacher=Teacher(network)))
+    assert own.params.digest == handed.params.digest
+    assert network.training  # a copy was taken, in inference mode
+
+
+def test_a_teacher_is_a_copy_with_an_identity() -> None:
+    network = nn.Sequential(nn.Linear(8, 3))
+    teacher = Teacher(network)
+    name = teacher.digest
+    assert Teacher(network).digest == name
+    with torch.no_grad():
+        network[0].weight.add_(1.0)
+    assert Teacher(network).digest != name
+    assert torch.equal(teacher.network[0].weight + 1.0, network[0].weight)
+    assert Teacher(nn.Sequential(nn.Linear(8, 3), nn.Identity())).digest != name
+    assert not any(tensor.requires_grad for tensor in teacher.network.parameters())
+
+
+def test_a_teacher_of_another_architecture_teaches_a_ticket() -> None:
+    larger = Teacher(LeNet(8, 30, 20, 3))
+    recipe = replace(
+        KD_TICKET, schedule=Densities(values=(0.5,)), retrain=Distillation(teacher=larger)
+    )
+    recipe.check(world())
+    _, ticket = drive(recipe.loop(recipe, world(), 0))
+    assert not ticket.job.given
+    assert ticket.end.metrics["test_accuracy"] is not None
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (LeNet(8, 10, 4), r"the teacher's output is \(2, 4\), the network's \(2, 3\); .* same cl"),
+        (LeNet(9, 10, 3), r"its tickets cannot be retrained so: .*shapes cannot be multiplied"),
+    ],
+)
+def test_a_teacher_of_other_classes_or_inputs_is_refused(network: nn.Module, message: str) -> None:
+    recipe = replace(KD_TICKET, retrain=Distillation(teacher=Teacher(network)))
+    with pytest.raises(RecipeError, match=r"recipe 'kd-ticket' on world 'unnamed': .*" + message):
+        recipe.check(world())
+
+
+@pytest.mark.parametrize("wrong", ["net", nn.Linear, 3])
+def test_what_is_no_module_is_no_teacher(wrong: Any) -> None:
+    with pytest.raises(WorldError, match=r"want a torch.nn.Module that is trained already"):
+        Teacher(wrong)
+    with pytest.raises(WorldError, match=r"Distillation\(teacher=.*\): want a tombola.Teacher"):
+        Distillation(teacher=wrong)
+
+
+def test_uncut_is_the_whole_network_with_the_tickets_teacher_and_start() -> None:
+    recipe, where = replace(KD_TICKET, schedule=Densities(values=(0.5,))), world()
+    dense, ticket = drive(recipe.loop(recipe, where, 0))
+    (uncut,) = drive(control_loop(Uncut(), recipe, where, 0))
+    by_hand = trained(where, Distillation(), dense.end.params)
+    assert uncut.end.params.digest == by_hand.params.digest != dense.end.params.digest
+    assert (uncut.target.round, uncut.target.density) == (1, 1.0)
+    assert uncut.job.given["teacher"].digest == ticket.job.given["teacher"].digest

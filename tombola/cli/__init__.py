@@ -26,15 +26,3 @@ __all__ = [
     "ship",
     "studies",
 ]
-    "app",
-    "bench",
-    "data",
-    "find",
-    "gc",
-    "listing",
-    "main",
-    "probe",
-    "report",
-    "ship",
-    "studies",
-]

@@ -8,7 +8,9 @@ from tombola.lab.verdict import TICKET
 from tombola.recipes.controls import of_ticket, unclaimed
 from tombola.recipes.recipe import Recipe, Round
 from tombola.train.exposure import MODULUS, exposure_of
+from tombola.values.digest import digest
 from tombola.values.rng import derive
+from tombola.world.optimiser import LastRate
 from tombola.world.world import World, initial_params
 
 CHECKS = (
@@ -71,7 +73,7 @@ def _paired(question: Question, rounds: Rounds) -> bool | None:
             ticket = tickets.get((trial.seed, turn.target.round))
             if control is None or isinstance(control, Recipe) or ticket is None:
                 continue
-            beside = of_ticket(recipe, ticket, inits[trial.seed])
+            beside = of_ticket(recipe, ticket, inits[trial.seed], world)
             wrong = unclaimed(control, beside, turn.job)
             if wrong:
                 raise CheckError(f"arms_paired: {wrong} ({trial}, round {turn.target.round}).")
@@ -82,21 +84,27 @@ def _paired(question: Question, rounds: Rounds) -> bool | None:
 
 
 def _same_exposure(seed: int, turns: Iterable[Round]) -> None:
-    """Trainings of one length that end at the same step have seen the same, over the steps they
-    share, whatever network they train.
+    """Trainings of one length and one optimiser that end at the same step have seen the same, over
+    the steps they share, whatever network they train.
 
-    One that began later is filled up with what its world shows in the steps before.
+    One that began later is filled up with what its world shows in the steps before. One whose rates
+    are its recipe's own (fine-tuning) has seen what its world shows, computed without training.
     """
-    seen: dict[tuple[int, int], set[int]] = {}
-    before: dict[tuple[int, int], int] = {}
+    seen: dict[tuple[int, str, int], set[int]] = {}
+    before: dict[tuple[int, str, int], int] = {}
     for turn in turns:
         world, end = turn.job.world, turn.end
-        began = world.steps, end.began
+        rates = digest(world.optimiser)
+        began = world.steps, rates, end.began
         if began not in before:
             before[began] = expected_exposure(world, seed, end.began)
         total = (before[began] + int(end.exposure, 16)) % MODULUS
-        seen.setdefault((world.steps, end.step), set()).add(total)
-    for (_, step), totals in seen.items():
+        group = world.steps, rates, end.step
+        if group not in seen:
+            own = isinstance(world.optimiser.rate, LastRate)
+            seen[group] = {expected_exposure(world, seed, end.step)} if own else set()
+        seen[group].add(total)
+    for (_, _, step), totals in seen.items():
         if len(totals) > 1:
             raise CheckError(
                 f"arms_paired: trainings of seed {seed} that end at step {step} have not seen the "

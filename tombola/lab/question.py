@@ -65,6 +65,9 @@ class Question:
             elif arm.beside and "begin" in arm.claims:
                 self._check_draws(arm.name)
         _ = self.rehearsed  # what cannot stand beside the recipe says so now
+        for recipe in (self.recipe, *(a for a in self.arms.values() if isinstance(a, Recipe))):
+            own = recipe if recipe is self.recipe else self._aligned(recipe)
+            rehearsed(own.loop(own, self.world, self.seeds[0]))  # and what its loop refuses
 
     def _aligned(self, other: Recipe) -> Recipe:
         """Another recipe at this one's densities; how they are shared out among tensors stays its

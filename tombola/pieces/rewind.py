@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from tombola.errors import RecipeError
+from tombola.pieces.setting import Setting
 from tombola.values.handle import Handle
 from tombola.values.params import Params
 from tombola.values.point import Point
@@ -13,13 +14,22 @@ class Rewind(Protocol):
     """A frozen dataclass.
 
     step: whose weights it wants kept from the dense training. returns: whether weights go back to
-    values from before the cut; where they do not, controls are trained from scratch.
+    values from before the cut; where they do not, controls are trained from scratch. holds_rate:
+    whether retraining keeps the learning rate that training ends with, whatever the clock shows.
     """
 
-    returns: ClassVar[bool]
+    @property
+    def returns(self) -> bool: ...
+
+    @property
+    def holds_rate(self) -> bool: ...
 
     @property
     def step(self) -> int: ...
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Why it cannot be applied there, or None."""
+        ...
 
     def point(self, early: Point, end: Point, changed: Handle[Params] | None) -> Point:
         """Where retraining starts. early: the dense network at `step`. end: the weights just cut.
@@ -36,12 +46,21 @@ class ToStep:
     """
 
     returns: ClassVar[bool] = True
+    holds_rate: ClassVar[bool] = False
 
     step: int = 0
 
     def __post_init__(self) -> None:
         if self.step < 0:
             raise RecipeError(f"ToStep(step={self.step}): want a step of the training, 0 or more.")
+
+    def refuses(self, setting: Setting) -> str | None:
+        if self.step > setting.steps:
+            return (
+                f"ToStep(step={self.step}) rewinds to step {self.step}, but trainings end at step "
+                f"{setting.steps}; want a step from 0 to {setting.steps}."
+            )
+        return None
 
     def point(self, early: Point, end: Point, changed: Handle[Params] | None) -> Point:
         return Point(early.params, None, early.step)
@@ -55,7 +74,11 @@ class FromCut:
     """
 
     returns: ClassVar[bool] = True
+    holds_rate: ClassVar[bool] = False
     step: ClassVar[int] = 0
+
+    def refuses(self, setting: Setting) -> str | None:
+        return None
 
     def point(self, early: Point, end: Point, changed: Handle[Params] | None) -> Point:
         return Point(early.params if changed is None else changed, None, 0)
@@ -70,7 +93,11 @@ class Untrained:
     """
 
     returns: ClassVar[bool] = True
+    holds_rate: ClassVar[bool] = False
     step: ClassVar[int] = 0
+
+    def refuses(self, setting: Setting) -> str | None:
+        return None
 
     def point(self, early: Point, end: Point, changed: Handle[Params] | None) -> Point:
         return Point(early.params if changed is None else changed, None, end.step)
@@ -80,19 +107,66 @@ class Untrained:
 class Stay:
     """Nowhere: go on from the cut weights, with a fresh optimiser, for the last `retrain` steps.
 
-    The clock shows `end.step - retrain`, so the learning rate is the one the schedule has there.
-    `retrain=0` evaluates the cut network as it is.
+    The clock shows that many steps before the end, so the learning rate is the one the schedule has
+    there: learning-rate rewinding (Renda, Frankle & Carbin 2020, arXiv 2003.02389, section 2).
+    `retrain=0` evaluates the cut network as it is; None repeats the whole schedule, warm-up and
+    all, which they recommend. Theirs is t in epochs: weights of T - t are `ToStep(step=T - t)`.
     """
 
     returns: ClassVar[bool] = False
+    holds_rate: ClassVar[bool] = False
     step: ClassVar[int] = 0
 
-    retrain: int = 0
+    retrain: int | None = 0
 
     def __post_init__(self) -> None:
-        if self.retrain < 0:
-            raise RecipeError(f"Stay(retrain={self.retrain}): want a number of steps, 0 or more.")
+        if self.retrain is not None and self.retrain < 0:
+            raise RecipeError(
+                f"Stay(retrain={self.retrain}): want a number of steps, 0 or more, or None for as "
+                "many as training has."
+            )
+
+    def refuses(self, setting: Setting) -> str | None:
+        if self.retrain is not None and self.retrain > setting.steps:
+            return (
+                f"Stay(retrain={self.retrain}) repeats the last {self.retrain} steps, but "
+                f"trainings have {setting.steps}; want at most as many, or retrain=None for all."
+            )
+        return None
 
     def point(self, early: Point, end: Point, changed: Handle[Params] | None) -> Point:
         params = end.params if changed is None else changed
-        return Point(params, None, max(0, end.step - self.retrain))
+        return Point(params, None, 0 if self.retrain is None else end.step - self.retrain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtLastRate:
+    """Another rewind, retrained at the learning rate that training ends with.
+
+    Of `Stay` this is fine-tuning; of `ToStep` the ablation that restores weights without their
+    learning rates. Source: Renda et al. 2020 (arXiv 2003.02389), section 2. A schedule that falls
+    to zero, such as a cosine, leaves next to nothing to retrain with.
+
+    Example:
+        >>> AtLastRate(of=Stay(retrain=50)).point(Point(None, None, 0), Point(None, None, 200),
+        ...                                       None).step
+        150
+    """
+
+    holds_rate: ClassVar[bool] = True
+
+    of: Rewind
+
+    @property
+    def returns(self) -> bool:
+        return self.of.returns
+
+    @property
+    def step(self) -> int:
+        return self.of.step
+
+    def refuses(self, setting: Setting) -> str | None:
+        return self.of.refuses(setting)
+
+    def point(self, early: Point, end: Point, changed: Handle[Params] | None) -> Point:
+        return self.of.point(early, end, changed)

@@ -1,6 +1,6 @@
 """Methods and controls as data."""
 
-from tombola.recipes.controls import Dense, Longer, RandomMask, Reinit, Shuffle, Thin
+from tombola.recipes.controls import Dense, Longer, RandomMask, Reinit, Shuffle, Thin, Uncut
 from tombola.recipes.deconstructing import (
     FREEZE_GROWN,
     FREEZE_GROWN_ZERO_SHRUNK,
@@ -33,22 +33,37 @@ from tombola.recipes.deconstructing import (
     SMALL_INIT_SMALL_FINAL,
     SURVIVOR_REINIT,
 )
-from tombola.recipes.distil import KD_TICKET
+from tombola.recipes.distil import KD_LR_REWIND, KD_REWIND, KD_TICKET
 from tombola.recipes.edge_popup import EDGE_POPUP
 from tombola.recipes.imp import IMP, IMP_CONTINUED, IMP_REWIND, ONESHOT
 from tombola.recipes.obs import OBS
 from tombola.recipes.recipe import Recipe, Round, grow, iterate
+from tombola.recipes.retraining import (
+    FINE_TUNE,
+    LOW_RATE_REWIND,
+    LR_REWIND,
+    ONESHOT_FINE_TUNE,
+    ONESHOT_LOW_RATE_REWIND,
+    ONESHOT_LR_REWIND,
+    ONESHOT_WEIGHT_REWIND,
+    WEIGHT_REWIND,
+)
 from tombola.recipes.rigl import RIGL
 from tombola.recipes.snip import SNIP
+from tombola.recipes.transfer import BERT_TICKET, transferred
 
 __all__ = [
+    "BERT_TICKET",
     "EDGE_POPUP",
+    "FINE_TUNE",
     "FREEZE_GROWN",
     "FREEZE_GROWN_ZERO_SHRUNK",
     "FREEZE_INIT",
     "IMP",
     "IMP_CONTINUED",
     "IMP_REWIND",
+    "KD_LR_REWIND",
+    "KD_REWIND",
     "KD_TICKET",
     "KEEP_SIGN_CONSTANT",
     "KEEP_SIGN_CONSTANT_RESCALED",
@@ -60,6 +75,8 @@ __all__ = [
     "LARGE_INIT_LARGE_FINAL",
     "LAYERWISE_GRADIENT",
     "LAYERWISE_SNIP",
+    "LOW_RATE_REWIND",
+    "LR_REWIND",
     "MAGNITUDE_INCREASE",
     "MAGNITUDE_INCREASE_DIFFERENT_SIGN",
     "MAGNITUDE_INCREASE_SAME_SIGN",
@@ -70,6 +87,10 @@ __all__ = [
     "NOISY_INIT",
     "OBS",
     "ONESHOT",
+    "ONESHOT_FINE_TUNE",
+    "ONESHOT_LOW_RATE_REWIND",
+    "ONESHOT_LR_REWIND",
+    "ONESHOT_WEIGHT_REWIND",
     "RANDOM_MASK",
     "RANDOM_SIGN_CONSTANT",
     "RANDOM_SIGN_CONSTANT_RESCALED",
@@ -81,6 +102,7 @@ __all__ = [
     "SMALL_INIT_SMALL_FINAL",
     "SNIP",
     "SURVIVOR_REINIT",
+    "WEIGHT_REWIND",
     "Dense",
     "Longer",
     "RandomMask",
@@ -89,6 +111,8 @@ __all__ = [
     "Round",
     "Shuffle",
     "Thin",
+    "Uncut",
     "grow",
     "iterate",
+    "transferred",
 ]

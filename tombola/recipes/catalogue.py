@@ -34,16 +34,32 @@ ZHOU_2019 = (
     "mask-only-random-sign",
 )
 
+# Renda et al. 2020, the same.
+RENDA_2020 = (
+    "weight-rewind",
+    "lr-rewind",
+    "fine-tune",
+    "low-rate-rewind",
+    "oneshot-weight-rewind",
+    "oneshot-lr-rewind",
+    "oneshot-fine-tune",
+    "oneshot-low-rate-rewind",
+)
+
 RECIPES: dict[str, str] = {
     "imp": "tombola.recipes.imp:IMP",
     "imp-rewind": "tombola.recipes.imp:IMP_REWIND",
     "imp-continued": "tombola.recipes.imp:IMP_CONTINUED",
     "oneshot": "tombola.recipes.imp:ONESHOT",
+    **{name: f"tombola.recipes.retraining:{name.replace('-', '_').upper()}" for name in RENDA_2020},
+    "bert-ticket": "tombola.recipes.transfer:BERT_TICKET",
     "snip": "tombola.recipes.snip:SNIP",
     "obs": "tombola.recipes.obs:OBS",
     "rigl": "tombola.recipes.rigl:RIGL",
     "edge-popup": "tombola.recipes.edge_popup:EDGE_POPUP",
     "kd-ticket": "tombola.recipes.distil:KD_TICKET",
+    "kd-rewind": "tombola.recipes.distil:KD_REWIND",
+    "kd-lr-rewind": "tombola.recipes.distil:KD_LR_REWIND",
     **{
         name: f"tombola.recipes.deconstructing:{name.replace('-', '_').upper()}"
         for name in ZHOU_2019

@@ -21,12 +21,12 @@ def continued(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]
     whole = Train(world, seed, init, FULL, world.steps, world.objective)
     dense = end = yield whole
     rounds = (Round(target=first, job=whole, end=dense, spent=whole.steps),)
-    objective = recipe.retraining(world)
+    objective, where = recipe.retraining(world), recipe.world_after(world)
     given = dict.fromkeys(sorted(objective.given), dense.params)
 
     def training(begin: Point, mask: Handle[Mask]) -> Train:
         until, parametrisation = world.steps, recipe.parametrisation
-        return Train(world, seed, begin, mask, until, objective, given, parametrisation)
+        return Train(where, seed, begin, mask, until, objective, given, parametrisation)
 
     mask: Handle[Mask] = FULL
     chain, cuts, tickets, spent = whole.steps, list[Pruned](), list[Train](), list[int]()
@@ -68,12 +68,12 @@ def oneshot(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
         Prune(world, seed, recipe.rule, layers, target, init.params, dense.params, FULL)
         for target in later
     )
-    objective = recipe.retraining(world)
+    objective, where = recipe.retraining(world), recipe.world_after(world)
     given = dict.fromkeys(sorted(objective.given), dense.params)
     until, parametrisation = world.steps, recipe.parametrisation
     begins = [recipe.rewind.point(early, dense.point, cut.params) for cut in cuts]
     jobs = tuple(
-        Train(world, seed, begin, cut.mask, until, objective, given, parametrisation)
+        Train(where, seed, begin, cut.mask, until, objective, given, parametrisation)
         for begin, cut in zip(begins, cuts, strict=True)
     )
     ends = yield jobs

@@ -1,7 +1,7 @@
 """The three jobs recipes are made of: Init, Train, Prune."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from tombola.errors import CheckError
@@ -11,6 +11,7 @@ from tombola.pieces.rule import Rule
 from tombola.pieces.schedule import Target
 from tombola.pieces.score.score import Snapshot
 from tombola.recipes.job import Desk, job_key
+from tombola.train.executors import chosen
 from tombola.train.leg import Leg
 from tombola.train.loop import final_metrics, settled, train
 from tombola.train.select import Selection
@@ -23,6 +24,7 @@ from tombola.values.point import Point
 from tombola.values.rng import borrowed_generators
 from tombola.world.objective import Objective
 from tombola.world.probe import NetworkProbe
+from tombola.world.switched import Switched, stages
 from tombola.world.world import World, initial_params
 
 
@@ -100,14 +102,14 @@ class Train:
     """
 
     kind: ClassVar[str] = "train"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     world: World
     seed: int
     begin: Point
     mask: Handle[Mask]
     until: int
-    objective: Objective
+    objective: Objective | Switched
     given: Mapping[str, Handle[Params]] = field(default_factory=dict)
     parametrisation: Parametrisation = field(default_factory=Identity)
     dynamics: Dynamics = field(default_factory=Static)
@@ -124,19 +126,27 @@ class Train:
         return job_key(self, leave_out=frozenset({"until"}))
 
     def run(self, desk: Desk) -> Trained:
-        training, begin = self._training(), self.begin.step
-        found = desk.resume(self.trajectory, begin, self.until)
-        leg = train(
-            training,
-            found,
-            keep=lambda leg: desk.keep(self.trajectory, leg, False),
-            tick=lambda step, metrics: desk.tick(step - begin, metrics),
-        )
+        begin = before = self.begin.step
+        leg = desk.resume(self.trajectory, begin, self.until)
+        for objective, until in stages(self.objective, begin, self.until):
+            training = self._training(objective, until)
+            if leg is not None and begin < leg.step == before:
+                leg = replace(leg, executor=chosen(training).name)  # from the end of another stage
+            before = until
+            if leg is not None and leg.step >= until < self.until:
+                continue  # resumed in a later stage
+            leg = train(
+                training,
+                leg,
+                keep=lambda leg: desk.keep(self.trajectory, leg, False),
+                tick=lambda step, metrics: desk.tick(step - begin, metrics),
+            )
+        assert leg is not None
         if self.until < self.world.steps:
             desk.keep(self.trajectory, leg, True)
         return self._result(training, leg)
 
-    def _training(self) -> Training:
+    def _training(self, objective: Objective, until: int) -> Training:
         slots = self.begin.slots
         return Training(
             world=self.world,
@@ -145,9 +155,9 @@ class Train:
             slots=None if slots is None else slots.load(),
             mask=self.mask.load(),
             step=self.begin.step,
-            until=self.until,
-            objective=self.objective,
-            given={name: handle.load() for name, handle in self.given.items()},
+            until=until,
+            objective=objective,
+            given={name: self.given[name].load() for name in sorted(objective.given)},
             parametrisation=self.parametrisation,
             dynamics=self.dynamics,
             order_seed=self.order_seed,

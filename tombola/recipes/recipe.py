@@ -4,7 +4,9 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from tombola.errors import RecipeError
+import torch
+
+from tombola.errors import RecipeError, WorldError
 from tombola.pieces.dynamics import Dynamics, Static
 from tombola.pieces.kind import not_a
 from tombola.pieces.parametrisation import Identity, Parametrisation
@@ -16,12 +18,15 @@ from tombola.pieces.score import Magnitude, Need
 from tombola.pieces.setting import Setting
 from tombola.recipes.job import Loop
 from tombola.recipes.jobs import Init, Prune, Pruned, Train, Trained
+from tombola.recipes.worlds import at_last_rate
 from tombola.values.handle import Handle
 from tombola.values.layer import Layer
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.point import Point
+from tombola.values.rng import borrowed_generators
 from tombola.world.objective import Objective
+from tombola.world.switched import Switched, stages
 from tombola.world.world import World
 
 
@@ -58,8 +63,9 @@ class Recipe:
     """A published method: pieces, and the loop that uses them.
 
     name, source: for people; not part of the identity. retrain: the objective of every training
-    after the first cut, where it differs from the world's; what it names as given is the dense
-    network of the same seed. loop: a generator function (recipe, world, seed) of jobs.
+    after the first cut, where it differs from the world's, or changes on the way (`Switched`); what
+    it names as given is the dense network of the same seed. loop: a generator function (recipe,
+    world, seed) of jobs.
 
     Raises:
         RecipeError: a piece that is not of its kind.
@@ -72,7 +78,7 @@ class Recipe:
     scope: Scope = field(default_factory=Scope)
     schedule: Schedule = field(default_factory=LayerRates)
     rewind: Rewind = field(default_factory=ToStep)
-    retrain: Objective | None = None
+    retrain: Objective | Switched | None = None
     parametrisation: Parametrisation = field(default_factory=Identity)
     dynamics: Dynamics = field(default_factory=Static)
 
@@ -87,7 +93,8 @@ class Recipe:
             )
         for what, kind in _PIECES.items():
             piece = getattr(self, what)
-            wrong = None if what == "retrain" and piece is None else not_a(kind, piece)
+            given = what == "retrain" and (piece is None or isinstance(piece, Switched))
+            wrong = None if given else not_a(kind, piece)
             if wrong:
                 raise RecipeError(f"recipe {self.name!r}: {what}: {wrong}.")
 
@@ -125,7 +132,7 @@ class Recipe:
                     f"round {target.round} keeps none of {total} weights; want at least "
                     f"{1 / total:.2g}."
                 )
-        for piece in (self.rule, self.dynamics, self.parametrisation):
+        for piece in (self.rule, self.dynamics, self.parametrisation, self.rewind):
             reason = piece.refuses(setting)
             if reason:
                 raise RecipeError(f"recipe {self.name!r} on world {world.name!r}: {reason}")
@@ -144,14 +151,41 @@ class Recipe:
                 f"recipe {self.name!r}: its objective needs {sorted(self.retraining(world).given)} "
                 "from a dense training, but `grow` has none."
             )
-        if self.rewind.step > world.steps:
-            raise RecipeError(
-                f"recipe {self.name!r} rewinds to step {self.rewind.step}, world {world.name!r} "
-                f"trains for {world.steps}."
-            )
+        _ = self.world_after(world)
+        self._check_retraining(world)
 
-    def retraining(self, world: World) -> Objective:
+    def world_after(self, world: World) -> World:
+        """The world as every training after the first cut has it: with the last learning rate, if
+        the rewind holds it, else as it is."""
+        if not self.rewind.holds_rate:
+            return world
+        return at_last_rate(world, f"recipe {self.name!r}")
+
+    def retraining(self, world: World) -> Objective | Switched:
         return world.objective if self.retrain is None else self.retrain
+
+    def _check_retraining(self, world: World) -> None:
+        """Try what retraining minimises on two examples, with the untrained network as `given`."""
+        if self.retrain is None:
+            return
+        begin = self.rewind.step if self.rewind.returns else 0
+        if isinstance(self.retrain, Switched) and not begin < self.retrain.at <= world.steps:
+            raise RecipeError(
+                f"recipe {self.name!r} on world {world.name!r}: Switched(at={self.retrain.at}) "
+                f"changes the objective at a step that retraining, {begin} to {world.steps}, does "
+                f"not reach; want {begin + 1} to {world.steps}."
+            )
+        network = world.new_network(0).eval()
+        with torch.no_grad(), world.numerics.in_force(), borrowed_generators():
+            batch = world.batch(world.train, torch.arange(min(2, len(world.train))))
+            for objective, _ in stages(self.retrain, begin, world.steps):
+                try:
+                    objective.loss(network, batch, dict.fromkeys(objective.given, network))
+                except (WorldError, RuntimeError) as error:
+                    raise RecipeError(
+                        f"recipe {self.name!r} on world {world.name!r}: its tickets cannot be "
+                        f"retrained so: {error}"
+                    ) from error
 
 
 def opening(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Point, Point]]:
@@ -166,7 +200,8 @@ def opening(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Point, Point]
 
 def iterate(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
     """Train, cut, rewind; once for each target of the schedule."""
-    layers, objective = recipe.layers(world), world.objective
+    layers, where = recipe.layers(world), world
+    objective: Objective | Switched = world.objective
     given: dict[str, Handle[Params]] = {}
     parametrisation: Parametrisation = Identity()
     init, early = yield from opening(recipe, world, seed)
@@ -180,10 +215,10 @@ def iterate(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
                 world, seed, recipe.rule, layers, target, init.params, end.params, mask
             )
             mask, begin = cut.mask, recipe.rewind.point(early, end.point, cut.params)
-            objective = recipe.retraining(world)
+            objective, where = recipe.retraining(world), recipe.world_after(world)
             given = dict.fromkeys(sorted(objective.given), rounds[0].end.params)
             parametrisation = recipe.parametrisation
-        job = Train(world, seed, begin, mask, world.steps, objective, given, parametrisation)
+        job = Train(where, seed, begin, mask, world.steps, objective, given, parametrisation)
         end = yield job
         spent += job.steps
         rounds.append(Round(target=target, job=job, end=end, spent=spent, cut=cut))

@@ -108,15 +108,22 @@ def tensor_digest(tensor: Tensor) -> str:
     return hashed.hexdigest()
 
 
+LIBRARIES = frozenset({"transformers"})  # too entangled to be told by their code
+
+
 def code_identity(thing: Any) -> str:
     """Names a class or function: ours by name and version, anybody else's by its code as well.
 
     A user who edits a score in a notebook must not get the results of the old one. The code is what
     Python has compiled in this process, with defaults, closed-over values and class attributes, and
     the plain values and functions of its own module that it names. Other modules it calls are not
-    followed: put a `version` on what delegates to them.
+    followed: put a `version` on what delegates to them. Of `LIBRARIES`, the version that is
+    installed stands for the code.
     """
     name = f"{thing.__module__}.{thing.__qualname__}"
+    package = name.split(".")[0]
+    if package in LIBRARIES:
+        return f"{name}@{sys.modules[package].__version__}"
     version = getattr(thing, "version", 1)
     if name.startswith("tombola."):
         return f"{name}@{version}"

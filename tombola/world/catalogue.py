@@ -8,9 +8,10 @@ from pathlib import Path
 from tombola.world.data.cifar10 import cifar10 as cifar10_data
 from tombola.world.data.digits import digits as digits_data
 from tombola.world.data.mnist import mnist as mnist_data
-from tombola.world.models import LeNet
+from tombola.world.data.sentences import LENGTH, WORDS, sentences
+from tombola.world.models import BertClassifier, LeNet
 from tombola.world.networks import NETWORKS, lenet
-from tombola.world.optimiser import Adam
+from tombola.world.optimiser import Adam, AdamW
 from tombola.world.prepare import Scaled
 from tombola.world.world import World
 
@@ -90,6 +91,41 @@ def mnist_lenet_short(data: Path | None = None) -> World:
     return replace(mnist_lenet(data), name="mnist-lenet-short", steps=2_000)
 
 
+def bert_sentences(classes: int) -> BertClassifier:
+    """BERT of two layers, two heads and width 32, with a head for the classes of a task."""
+    return BertClassifier(len(WORDS), LENGTH, classes)
+
+
+def sentences_number(data: Path | None = None) -> World:
+    """A small BERT on made-up sentences: is the verb to be of one or of many?"""
+    return on_sentences("number")
+
+
+def sentences_subject(data: Path | None = None) -> World:
+    """The same network on the same sentences: which of 24 nouns is the subject?"""
+    return on_sentences("subject")
+
+
+def on_sentences(task: str) -> World:
+    """A task on sentences; embeddings and head are not pruned, as with BERT's tickets."""
+    parts = sentences(task)
+    return World(
+        name=f"sentences-{task}",
+        model=partial(bert_sentences, len(parts["train"].classes)),
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
+        steps=150,
+        batch_size=32,
+        optimiser=AdamW(lr=2e-3),
+        evaluate_every=15,
+        rates=0.8,
+        unpruned=("head.*",),
+        judged_density=0.3,
+        margin=0.01,
+    )
+
+
 @dataclass(frozen=True)
 class Entry:
     """A world of the catalogue: what it is, in a line, and the function that makes it."""
@@ -114,7 +150,15 @@ def on_cifar10_short(network: str, data: Path | None = None) -> World:
 
 def _entries() -> dict[str, Entry]:
     found = {}
-    for make in (digits, digits_short, digits_small, mnist_lenet, mnist_lenet_short):
+    for make in (
+        digits,
+        digits_short,
+        digits_small,
+        mnist_lenet,
+        mnist_lenet_short,
+        sentences_number,
+        sentences_subject,
+    ):
         summary = (make.__doc__ or "").splitlines()[0]
         found[make.__name__.replace("_", "-")] = Entry(summary, make)
     for name, network in NETWORKS.items():

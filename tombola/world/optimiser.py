@@ -112,6 +112,20 @@ class Stretched:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LastRate:
+    """The rate that another schedule ends with, throughout: fine-tuning (Renda et al. 2020).
+
+    >>> [LastRate(of=Drops(at=(2, 4))).factor(step, 10) == 0.1 * 0.1 for step in (0, 9)]
+    [True, True]
+    """
+
+    of: Rate
+
+    def factor(self, step: int, until: int) -> float:
+        return self.of.factor(until - 1, until)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Adam:
     """Kingma & Ba 2015; torch's fused kernel, twice as fast on CPU, with its own rounding."""
 

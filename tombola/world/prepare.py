@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ class Prepare(Protocol):
     """A frozen dataclass and a call.
 
     `generator` is keyed by (seed, step) in training and None in evaluation, where nothing random
-    may happen.
+    may happen. One with `random = False` promises that it never draws, so that what a network says
+    of an example may be remembered; without that attribute it counts as random.
     """
 
     def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch: ...
@@ -26,6 +27,8 @@ class Prepare(Protocol):
 class AsIs:
     """Inputs go in as they are."""
 
+    random: ClassVar[bool] = False
+
     def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch:
         return batch
 
@@ -33,6 +36,8 @@ class AsIs:
 @dataclass(frozen=True, kw_only=True)
 class Scaled:
     """Bytes to float32: (input - mean) / scale. Keeps a set of images in memory at a quarter."""
+
+    random: ClassVar[bool] = False
 
     mean: float = 0.0
     scale: float = 255.0
@@ -57,6 +62,8 @@ class Standardised:
         >>> grey(Batch(images, None, None), None).inputs.flatten()
         tensor([-2.,  2.])
     """
+
+    random: ClassVar[bool] = False
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -92,6 +99,8 @@ class FlipAndCrop:
     Zeros are put around the bytes, before any standardisation: black, as there.
     """
 
+    random: ClassVar[bool] = True
+
     padding: int = 4
 
     def __post_init__(self) -> None:
@@ -124,7 +133,20 @@ class InTurn:
 
     parts: Sequence[Prepare]
 
+    @property
+    def random(self) -> bool:
+        return any(draws(part) for part in self.parts)
+
     def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch:
         for part in self.parts:
             batch = part(batch, generator)
         return batch
+
+
+def draws(prepare: Prepare) -> bool:
+    """Whether a preparation may change an example from one time to the next.
+
+    >>> draws(Scaled()), draws(InTurn((FlipAndCrop(), Scaled()))), draws(lambda batch, _: batch)
+    (False, True, True)
+    """
+    return bool(getattr(prepare, "random", True))

@@ -63,7 +63,7 @@ def trained(control: Control, recipe: Recipe = RECIPE, world: World = WORLD) -> 
 
 def reference_of(recipe: Recipe, world: World = WORLD) -> Reference:
     ticket = drive(recipe.loop(recipe, world, 0))[-1]
-    return of_ticket(recipe, ticket, initial_params(world, 0))
+    return of_ticket(recipe, ticket, initial_params(world, 0), world)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def ticket() -> Round:
 
 @pytest.fixture(scope="module")
 def reference(ticket: Round) -> Reference:
-    return of_ticket(RECIPE, ticket, initial_params(WORLD, 0))
+    return of_ticket(RECIPE, ticket, initial_params(WORLD, 0), WORLD)
 
 
 # -- all of them, beside all kinds of recipe -----------------------------------------------------

@@ -127,7 +127,7 @@ def rated(job: Train, **changes: Any) -> Train:
 def test_one_that_is_something_else_is_named(bend: Callable[[Train], Train], says: Any) -> None:
     control = CONTROLS["reinit-longer"]
     ticket = drive(RECIPE.loop(RECIPE, WORLD, 0))[-1]
-    reference = of_ticket(RECIPE, ticket, initial_params(WORLD, 0))
+    reference = of_ticket(RECIPE, ticket, initial_params(WORLD, 0), WORLD)
     (turn,) = trained(control)
     assert unclaimed(control, reference, turn.job) is None
     wrong = unclaimed(control, reference, bend(turn.job))
@@ -136,7 +136,7 @@ def test_one_that_is_something_else_is_named(bend: Callable[[Train], Train], say
 
 def test_what_the_inner_control_claims_is_checked_too() -> None:
     ticket = drive(RECIPE.loop(RECIPE, WORLD, 0))[-1]
-    reference = of_ticket(RECIPE, ticket, initial_params(WORLD, 0))
+    reference = of_ticket(RECIPE, ticket, initial_params(WORLD, 0), WORLD)
     (turn,) = trained(CONTROLS["shuffle-longer"])
     idle = replace(turn.job, mask=reference.job.mask)
     assert "left ['mask']" in str(unclaimed(CONTROLS["shuffle-longer"], reference, idle))

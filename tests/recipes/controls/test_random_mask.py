@@ -38,7 +38,7 @@ def draw(mask: Mask, allocation: Allocation, seed: int = 0, number: int = 1) -> 
 @pytest.fixture(scope="module")
 def reference() -> Reference:
     ticket = drive(RECIPE.loop(RECIPE, WORLD, 0))[-1]
-    return of_ticket(RECIPE, ticket, initial_params(WORLD, 0))
+    return of_ticket(RECIPE, ticket, initial_params(WORLD, 0), WORLD)
 
 
 @pytest.mark.parametrize("name", ["random", "erk"])

@@ -105,7 +105,7 @@ def test_what_is_out_of_scope_does_not_count() -> None:
 @pytest.fixture(scope="module")
 def reference() -> Reference:
     ticket = drive(RECIPE.loop(RECIPE, WORLD, 0))[-1]
-    return of_ticket(RECIPE, ticket, initial_params(WORLD, 0))
+    return of_ticket(RECIPE, ticket, initial_params(WORLD, 0), WORLD)
 
 
 def trained(recipe: Recipe = RECIPE, world: World = WORLD) -> Any:

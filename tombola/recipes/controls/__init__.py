@@ -20,6 +20,7 @@ from tombola.recipes.controls.random_mask import RandomMask
 from tombola.recipes.controls.reinit import Reinit
 from tombola.recipes.controls.shuffle import Shuffle
 from tombola.recipes.controls.thin import Thin
+from tombola.recipes.controls.uncut import Uncut
 
 __all__ = [
     "CONTROLS",
@@ -33,6 +34,7 @@ __all__ = [
     "Reinit",
     "Shuffle",
     "Thin",
+    "Uncut",
     "control_loop",
     "of_ticket",
     "unclaimed",
@@ -58,5 +60,6 @@ _AS_LONG: tuple[Control, ...] = (
 )
 
 CONTROLS: dict[str, Control] = {
-    control.name: control for control in (*_AS_LONG, *(Longer(of=control) for control in _AS_LONG))
+    control.name: control
+    for control in (*_AS_LONG, Uncut(), *(Longer(of=control) for control in _AS_LONG))
 }

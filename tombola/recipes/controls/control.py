@@ -97,7 +97,7 @@ def control_loop(
         ticket = next((turn for turn in rounds if turn.target.round == last), None)
         if ticket is None:
             return ()
-        reference = of_ticket(recipe, ticket, init)
+        reference = of_ticket(recipe, ticket, init, world)
     else:
         job = Train(world, seed, Point(init, None, 0), FULL, world.steps, world.objective)
         reference = Reference(recipe=recipe, target=DENSE, job=job, spent=job.steps, cut=None)
@@ -109,19 +109,19 @@ def control_loop(
     )
 
 
-def of_ticket(recipe: Recipe, ticket: Round, init: Handle[Params]) -> Reference:
+def of_ticket(recipe: Recipe, ticket: Round, init: Handle[Params], world: World) -> Reference:
     """What controls of a ticket stand beside; for most recipes the ticket's own training.
 
     Where the mask was found while training (it moved, or scores were trained), the found mask as it
     stands: a shuffled *start* would only compare one random start with another. Where weights do
-    not return after the cut (`Stay`), from scratch for the whole length: the cut weights carry the
-    dense training in them, which fresh values cannot have.
+    not return after the cut (`Stay`), from scratch for the whole length, at the rates of `world`:
+    the cut weights carry the dense training in them, which fresh values cannot have.
     """
     job = ticket.job
     if ticket.end.mask.digest != job.mask.digest or job.parametrisation.finds_mask:
         job = replace(job, mask=ticket.end.mask, dynamics=Static(), parametrisation=Identity())
     if not recipe.rewind.returns:
-        job = replace(job, begin=Point(init, None, 0))
+        job = replace(job, world=world, begin=Point(init, None, 0))
     return Reference(
         recipe=recipe, target=ticket.target, job=job, spent=ticket.spent, cut=ticket.cut
     )

@@ -6,11 +6,12 @@ from typing import ClassVar
 from tombola.errors import RecipeError
 from tombola.pieces.schedule import round_half_up
 from tombola.recipes.controls.control import Control, Drawn, Reference, unclaimed
-from tombola.recipes.controls.worlds import once
 from tombola.recipes.job import Loop
 from tombola.recipes.jobs import Train
+from tombola.recipes.worlds import once
 from tombola.values.digest import digest
 from tombola.world.optimiser import Rate, Stretched
+from tombola.world.switched import Switched
 from tombola.world.world import World
 
 
@@ -63,6 +64,12 @@ class Longer:
                 f"arm {self.name!r}: the {type(optimiser).__name__} of world {job.world.name!r} "
                 "is no dataclass with a field `rate`, so its schedule cannot be stretched. Give it "
                 "one, or leave the arm out."
+            )
+        if isinstance(job.objective, Switched):
+            raise RecipeError(
+                f"arm {self.name!r}: the tickets of recipe {reference.recipe.name!r} change their "
+                f"objective at step {job.objective.at}, which has no place in a longer training. "
+                "Leave the arm out."
             )
         length = round_half_up(job.world.steps * steps / job.steps)
         begin = replace(job.begin, step=length - steps)

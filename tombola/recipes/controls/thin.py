@@ -13,10 +13,10 @@ from tombola.pieces.scope import Scope
 from tombola.recipes.controls.control import Drawn, Reference
 from tombola.recipes.controls.dense import whole_from_the_start
 from tombola.recipes.controls.places import cut_by_tensor
-from tombola.recipes.controls.worlds import differences, once
 from tombola.recipes.job import Loop
 from tombola.recipes.jobs import Init, Train
 from tombola.recipes.recipe import Recipe
+from tombola.recipes.worlds import differences, once
 from tombola.values.mask import FULL
 from tombola.values.point import Point
 from tombola.values.rng import borrowed_generators

@@ -10,6 +10,7 @@ from torch.func import functional_call
 from tombola.pieces.dynamics import Moment
 from tombola.train.evaluate import evaluate
 from tombola.train.executors.executor import Standing, Step
+from tombola.train.given import answering
 from tombola.train.leg import Leg
 from tombola.train.optim import copied, load_slots, slots_of
 from tombola.train.select import Selection
@@ -36,7 +37,8 @@ class Dense:
         self.trained = self._trained()
         self.optimiser = self.world.optimiser.build(list(self.trained.values()))
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
-        self.given = {name: self._given(params) for name, params in training.given.items()}
+        given = {name: self._given(params) for name, params in training.given.items()}
+        self.given = answering(self.world, training.objective, given)
         slots = training.slots if resume is None else resume.slots
         if slots is not None:
             load_slots(self.optimiser, self.trained, slots)
@@ -87,7 +89,8 @@ class Dense:
         if asked:
             for tensor in effective.values():
                 tensor.retain_grad()
-        loss = job.objective.loss(self._call(effective), batch, self.given)
+        given = {name: one.about(batch) for name, one in self.given.items()}
+        loss = job.objective.loss(self._call(effective), batch, given)
         penalty = job.objective.penalty(self.trained)
         total = loss if penalty is None else loss + penalty
         total.backward()
