@@ -42,7 +42,7 @@ def start_at(
         init = (yield Init(world, seed)).params
         rounds = yield from recipe.loop(recipe, world, seed)
         reached = [turn for turn in rounds if turn.target.round == round_number]
-        jobs = [of_ticket(recipe, turn, init).job for turn in reached]
+        jobs = [of_ticket(recipe, turn, init, world).job for turn in reached]
     else:
         drawn = yield from control_loop(control_of(question, arm), recipe, world, seed)
         jobs = [turn.job for turn in drawn]

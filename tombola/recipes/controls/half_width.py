@@ -9,9 +9,9 @@ from tombola.pieces.schedule import DENSE
 from tombola.recipes.controls.control import Drawn, Reference
 from tombola.recipes.controls.dense import whole_from_the_start
 from tombola.recipes.controls.thin import weights_at
-from tombola.recipes.controls.worlds import differences, once
 from tombola.recipes.job import Loop
 from tombola.recipes.jobs import Init, Train
+from tombola.recipes.worlds import differences, once
 from tombola.values.mask import FULL
 from tombola.values.point import Point
 from tombola.world.world import World
