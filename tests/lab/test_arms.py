@@ -72,6 +72,8 @@ def test_all_arms_at_once(say: Say) -> None:
                 assert kept[name, number] == 192
             elif name.startswith("thin"):
                 assert 0 < kept[name, number] <= kept["ticket", number]
+            elif name.startswith("half-width"):
+                assert kept[name, number] == kept["half-width", 0] < 192
             else:
                 assert kept[name, number] == kept["ticket", number]
     again = document(say, "find", *call)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from tombola.pieces.schedule import Target
+from tombola.values.rng import borrowed_generators, reseed
 from tombola.world.world import World
 
 
@@ -18,7 +19,12 @@ def reference(world: World, targets: tuple[Target, ...], seed: int, arms: tuple[
     the world asks, and the test set at the end. What tombola does beside this (best state kept,
     digests, self-checks, results stored) is left out, in the reference's favour.
     """
-    torch.manual_seed(seed)
+    with borrowed_generators():
+        reseed(seed)
+        _study(world, targets, arms)
+
+
+def _study(world: World, targets: tuple[Target, ...], arms: tuple[str, ...]) -> None:
     loaders = {
         name: _loader(world, name, shuffle=name == "train")
         for name in ("train", "validation", "test")
