@@ -96,7 +96,8 @@ def trials_of(question: Question, rounds: Rounds) -> list[dict[str, Any]]:
 
     call: key of its training, whose record has the validation curve. kept: weights by layer. spent:
     optimiser steps to find and train it, from the initial values on. cuts_to_zero: whether its cut
-    weights are zero, rather than frozen at other values.
+    weights are zero, rather than frozen at other values. executor: what made its steps; why_dense:
+    why the plain one did, where another was asked for or looked at.
     """
     return [_reference(question, trial, turn) for trial, turns in rounds.items() for turn in turns]
 
@@ -117,4 +118,6 @@ def _reference(question: Question, trial: Trial, turn: Round) -> dict[str, Any]:
         "kept": _kept_by_layer(question, turn),
         "spent": turn.spent,
         "cuts_to_zero": turn.job.parametrisation.cuts_to_zero,
+        "executor": turn.end.executor,
+        "why_dense": turn.end.why_dense,
     }

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tombola.out.amounts import duration, several, size
+from tombola.out.executors import executors_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +60,7 @@ def show_study(console: "Console", study: "Study") -> None:
                 "cost": f"{several(document['cost']['steps_trained'], 'step')} trained, "
                 f"{document['cost']['steps_reused']:,} taken from the store, in "
                 f"{duration(document['cost']['seconds'])}",
+                "by": "; ".join(executors_of(study.facts["trials"])),
                 "study": f"{study.digest[:12]} in {document['store']}",
             }
         )

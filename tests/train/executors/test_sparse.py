@@ -265,7 +265,10 @@ def test_auto_takes_what_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None
     assert world.numerics.executor == "auto"
     below, above = (chosen(training(world, thinned(world, d))) for d in (0.3, 0.6))
     assert below.name == f"sparse ({world.numerics.kernel})" and below.why_dense is None
-    assert above.name == "dense" and "above break-even (0.4)" in str(above.why_dense)
+    assert (
+        above.name == "dense"
+        and str(above.why_dense) == "a density above 0.4, where dense is faster"
+    )
     assert chosen(training(toy_world(numerics=DENSE))).why_dense is None
 
 

@@ -20,6 +20,7 @@ from tombola.lab.commands import find_command
 from tombola.lab.study import Study
 from tombola.lab.verdict import TICKET, Finding
 from tombola.out.amounts import duration, several
+from tombola.out.executors import executors_of
 from tombola.out.report.curves import Curves, curves_of
 from tombola.out.report.figures import (
     DENSE,
@@ -336,6 +337,7 @@ def _provenance(study: Study) -> dict[str, Any]:
     return {
         "world": about["world"],
         "hosts": sorted(hosts),
+        "executors": executors_of(facts["trials"]),
         "computing": duration(sum(of["seconds"] for of in contexts)),
         "trainings": len(calls),
         "calls": [

@@ -53,7 +53,7 @@ def _sparse(training: Training) -> Choice:
         density = sum(training.mask.kept(name, count) for name, count in counts.items()) / total
         limit = break_even(numerics.kernel, total)
         if density > limit:
-            raise NotServedError(f"density {density:.3g} is above break-even ({limit:g})")
+            raise NotServedError(f"a density above {limit:g}, where dense is faster")
     return Choice(name_of(kernel), partial(Sparse, kernel=kernel, links=links))
 
 
