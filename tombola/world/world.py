@@ -163,7 +163,7 @@ class World:
             return {**RATES_2019, **self.rates}
         return dict.fromkeys(RATES_2019, self.rates)
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         return steps_per_epoch(len(self.train), self.batch_size)
 
