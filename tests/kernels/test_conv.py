@@ -1,4 +1,4 @@
-"""Layers of kept weights against torch on whole tensors: odd shapes, every instruction set."""
+"""Layers of kept weights against torch on whole tensors: odd shapes, each instruction set."""
 
 import ctypes
 

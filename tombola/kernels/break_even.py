@@ -33,7 +33,7 @@ def break_even(kernel: str, weights: int) -> float:
 # kernel -> kind of layer -> (intensity, density up to which the kernel is faster), one thread and
 # batches of 60 to 128; `benchmarks/layers.py` prints them anew
 LAYER_BREAK_EVEN: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
-    "c": {"linear": ((70.0, 0.3), (200.0, 0.35)), "conv": ((45.0, 0.25), (280.0, 0.3))},
+    "c": {"linear": ((70.0, 0.3), (200.0, 0.35)), "conv": ((45.0, 0.15), (280.0, 0.25))},
     "c plain": {"linear": ((70.0, 0.2),), "conv": ((280.0, 0.05),)},
     "torch": {"linear": (), "conv": ()},
 }

@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 
 from tombola.kernels.best import convolution_named, kernel_named
 from tombola.kernels.break_even import break_even, layer_break_even
-from tombola.train.executors import layered, sparse
+from tombola.train.executors import compact, layered, sparse
+from tombola.train.executors.compact import Compact
 from tombola.train.executors.dense import Dense
 from tombola.train.executors.executor import Executor, NotServedError
 from tombola.train.executors.layered import Found, Layered
@@ -41,12 +42,18 @@ def chosen(training: Training) -> Choice:
     if training.world.numerics.executor == "dense":
         return Choice(Dense.name, Dense)
     reasons = []
-    for choose in (_sparse, _layered):
+    asked = training.world.numerics.executor
+    for choose in (_compact,) if asked == "compact" else (_sparse, _layered):
         try:
             return choose(training)
         except NotServedError as reason:
             reasons.append(str(reason))
     return Choice(Dense.name, Dense, "; ".join(dict.fromkeys(reasons)))
+
+
+def _compact(training: Training) -> Choice:
+    compact.check_served(training)
+    return Choice(Compact.name, partial(Compact, parts=_parts(training.world)))
 
 
 def _sparse(training: Training) -> Choice:
@@ -124,3 +131,4 @@ def _once(find: Callable[[World], T]) -> Callable[[World], T]:
 
 _links = _once(sparse.links_for)
 _layers = _once(layered.found_layers)
+_parts = _once(compact.parts_for)
