@@ -12,10 +12,12 @@ setup(
     ext_modules=[
         Extension(
             "tombola.kernels._chain",
-            sources=["tombola/kernels/chain.c"],
+            sources=["tombola/kernels/chain.c", "tombola/kernels/conv.c"],
             depends=[
                 "tombola/kernels/chain.h",
                 "tombola/kernels/chain_body.h",
+                "tombola/kernels/conv.h",
+                "tombola/kernels/conv_body.h",
                 "tombola/kernels/lanes.h",
             ],
             extra_compile_args=["-O3", "-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi"],

@@ -4,8 +4,11 @@ import functools
 
 from tombola.kernels.chain import Kernel
 from tombola.kernels.compiled import Compiled, library
+from tombola.kernels.compiled_conv import CompiledConvolution
+from tombola.kernels.conv import Convolution
 from tombola.kernels.jit import Jit, compiled
 from tombola.kernels.plain import Plain
+from tombola.kernels.plain_conv import PlainConvolution
 
 NAMES = ("c", "c plain", "numba", "torch")
 
@@ -28,3 +31,13 @@ def kernel_named(name: str) -> Kernel | None:
         return None
     kernel = Compiled("plain") if name == "c plain" else Compiled()
     return kernel if kernel.name == name else None
+
+
+def convolution_named(name: str) -> Convolution | None:
+    """What computes single layers under this name, one of `NAMES`; None where this machine lacks
+    it. Numba has no loops for them, so torch's twin serves there."""
+    if name in ("numba", "torch"):
+        return PlainConvolution()
+    if kernel_named(name) is None:
+        return None
+    return CompiledConvolution("plain") if name == "c plain" else CompiledConvolution()

@@ -5,6 +5,8 @@ run. `tombola bench step --table` prints the entries anew.
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
+from math import prod
 
 # kernel -> (weights of the whole network, density up to which the kernel is faster), by size
 BREAK_EVEN: dict[str, tuple[tuple[int, float], ...]] = {
@@ -27,3 +29,37 @@ def break_even(kernel: str, weights: int) -> float:
         return 0.0
     place = bisect_left([size for size, _ in rows], weights)
     return rows[min(place, len(rows) - 1)][1]
+
+
+# kernel -> kind of layer -> (intensity, density up to which the kernel is faster), one thread and
+# batches of 60 to 128; `benchmarks/layers.py` prints them anew
+LAYER_BREAK_EVEN: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
+    "c": {"linear": ((70.0, 0.3), (200.0, 0.35)), "conv": ((45.0, 0.15), (280.0, 0.25))},
+    "c plain": {"linear": ((70.0, 0.2),), "conv": ((280.0, 0.05),)},
+    "numba": {"linear": (), "conv": ()},
+    "torch": {"linear": (), "conv": ()},
+}
+
+
+def intensity(weight: Sequence[int], image: Sequence[int], stride: Sequence[int]) -> float:
+    """Multiplications at full density for each number that goes in or comes out of a layer.
+
+    weight: (outputs, channels, height, width). image: channels, height, width.
+
+    >>> intensity((64, 64, 3, 3), (64, 32, 32), (1, 1))
+    288.0
+    """
+    pixels = image[1] * image[2]
+    sums = pixels / (stride[0] * stride[1])
+    return prod(weight) * sums / (weight[1] * pixels + weight[0] * sums)
+
+
+def layer_break_even(kernel: str, kind: str, intense: float) -> float:
+    """The density from which on a dense layer is faster, by the largest measured intensity that is
+    not above; 0 where the kernel never pays.
+
+    >>> layer_break_even("torch", "conv", 288.0)
+    0.0
+    """
+    limits = [limit for least, limit in LAYER_BREAK_EVEN[kernel][kind] if least <= intense]
+    return limits[-1] if limits else 0.0

@@ -70,8 +70,8 @@ INLINE TARGET void NAME(gradients)(const struct chain *chain, const struct layer
     for (int v = 0; v < nv; v++) d[v] = delta[o * nv + v];
     for (; k < layer->row[o + 1]; k++) {
       const lanes *x = in + (int64_t)layer->column[k] * nv;
-      for (int v = 0; v < PARTS; v++) part[v] = d[v] * x[v];
-      for (int v = PARTS; v < nv; v++) part[v % PARTS] += d[v] * x[v];
+      for (int v = 0; v < PARTS; v++) part[v] = (lanes){0}; /* so that every product is fused */
+      for (int v = 0; v < nv; v++) part[v % PARTS] += d[v] * x[v];
       group[k % WIDTH] = NAME(folded)(part);
       if (k % WIDTH == WIDTH - 1) NAME(add_sums)(group, WIDTH, gradient + k - (WIDTH - 1));
     }

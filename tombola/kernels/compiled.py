@@ -12,7 +12,7 @@ import numpy as np
 
 from tombola.kernels.chain import Chain, Examples, Floats, Moves, Places
 
-INTERFACE = 1
+INTERFACE = 2
 VARIANTS = ("plain", "avx2", "avx512")
 
 
@@ -74,6 +74,12 @@ def _loaded(path: Path) -> ctypes.CDLL | None:
         found.tombola_space.argtypes = [POINTER(_Chain)]
         found.tombola_train.argtypes = [*both, c_int32, *optimiser]
         found.tombola_outputs.argtypes = [*both, c_void_p]
+        images: list[Any] = [c_void_p, c_void_p, c_void_p]
+        found.tombola_conv_pack.restype = found.tombola_conv_unpack.restype = None
+        found.tombola_conv_pack.argtypes = found.tombola_conv_unpack.argtypes = images
+        found.tombola_conv_sums.restype = found.tombola_conv_gradients.restype = None
+        found.tombola_conv_sums.argtypes = [c_void_p] * 5
+        found.tombola_conv_gradients.argtypes = [*images, c_int32, c_int32, c_void_p]
     except (OSError, AttributeError):
         return None  # of another machine, or no library of ours
     return found

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from tombola.errors import WorldError
 from tombola.kernels.best import NAMES, best_kernel
-from tombola.kernels.break_even import BREAK_EVEN
+from tombola.kernels.break_even import BREAK_EVEN, LAYER_BREAK_EVEN
 
-EXECUTORS = ("auto", "dense", "sparse")
+EXECUTORS = ("auto", "dense", "sparse", "compact")
 DTYPES = ("float32", "float64", "bfloat16")
 
 
@@ -19,8 +19,10 @@ DTYPES = ("float32", "float64", "bfloat16")
 class Numerics:
     """Part of the name of every result.
 
-    executor: which implementation trains. `dense` is torch itself; `sparse` a kernel that computes
-    with kept weights alone; `auto`, the usual, whichever a table says is faster at that density.
+    executor: which implementation trains. `dense` is torch itself; `sparse` kernels that compute
+    with kept weights alone, for whole chains of linear layers or else layer by layer; `compact`
+    torch on the units that can matter; `auto`, the usual, `sparse` where a table says that it is
+    faster at that density.
     What cannot serve a training leaves it to `dense`, and says why. kernel: of `sparse`, by the
     names of `tombola.kernels.best`; the fastest of this machine unless given. threads: torch
     threads of one training (a sum over threads is another rounding). dtype: of weights, inputs and
@@ -42,16 +44,17 @@ class Numerics:
                 raise WorldError(f"Numerics({what}={getattr(self, what)!r}): want one of {wanted}.")
         if not isinstance(self.threads, int) or self.threads < 1:
             raise WorldError(f"Numerics(threads={self.threads!r}): want 1 or more.")
-        if self.executor == "dense":
+        if self.executor in ("dense", "compact"):
             object.__setattr__(self, "kernel", "")
         elif not self.kernel:
             object.__setattr__(self, "kernel", best_kernel().name)
 
     @property
     def identity(self) -> list[object]:
-        """What the bits of a result depend on; for `auto` the table it chooses by, too."""
-        table = BREAK_EVEN[self.kernel] if self.executor == "auto" else None
-        return [self, table]
+        """What the bits of a result depend on; for `auto` the tables it chooses by, too."""
+        if self.executor != "auto":
+            return [self, None]
+        return [self, [BREAK_EVEN[self.kernel], LAYER_BREAK_EVEN[self.kernel]]]
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -1,20 +1,26 @@
 """Which executor makes the steps of a training: a pure function of what is trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
+from math import inf
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from tombola.kernels.best import kernel_named
-from tombola.kernels.break_even import break_even
+from tombola.kernels.best import convolution_named, kernel_named
+from tombola.kernels.break_even import break_even, layer_break_even
+from tombola.train.executors import compact, layered, sparse
+from tombola.train.executors.compact import Compact
 from tombola.train.executors.dense import Dense
 from tombola.train.executors.executor import Executor, NotServedError
-from tombola.train.executors.links import Link
-from tombola.train.executors.sparse import Sparse, check_served, links_for, name_of
+from tombola.train.executors.layered import Found, Layered
+from tombola.train.executors.sparse import Sparse
 from tombola.train.leg import Leg
 from tombola.train.training import Training
 from tombola.values.params import Params
 from tombola.world.world import World
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,19 +36,29 @@ class Choice:
 def chosen(training: Training) -> Choice:
     """The executor of a training, by its world's numerics; never by a timing.
 
-    `auto` takes the sparse one where it can serve and the density is below break-even.
+    `sparse` is the kernel for whole chains of linear layers where it can serve, else the one for
+    single layers. `auto` takes these where the density is below break-even.
     """
     if training.world.numerics.executor == "dense":
         return Choice(Dense.name, Dense)
-    try:
-        return _sparse(training)
-    except NotServedError as reason:
-        return Choice(Dense.name, Dense, str(reason))
+    reasons = []
+    asked = training.world.numerics.executor
+    for choose in (_compact,) if asked == "compact" else (_sparse, _layered):
+        try:
+            return choose(training)
+        except NotServedError as reason:
+            reasons.append(str(reason))
+    return Choice(Dense.name, Dense, "; ".join(dict.fromkeys(reasons)))
+
+
+def _compact(training: Training) -> Choice:
+    compact.check_served(training)
+    return Choice(Compact.name, partial(Compact, parts=_parts(training.world)))
 
 
 def _sparse(training: Training) -> Choice:
     numerics = training.world.numerics
-    check_served(training)
+    sparse.check_served(training)
     links = _links(training.world)
     kernel = kernel_named(numerics.kernel)
     if kernel is None:
@@ -54,20 +70,65 @@ def _sparse(training: Training) -> Choice:
         limit = break_even(numerics.kernel, total)
         if density > limit:
             raise NotServedError(f"a density above {limit:g}, where dense is faster")
-    return Choice(name_of(kernel), partial(Sparse, kernel=kernel, links=links))
+    return Choice(sparse.name_of(kernel), partial(Sparse, kernel=kernel, links=links))
 
 
-_KNOWN: WeakKeyDictionary[World, tuple[Link, ...] | NotServedError] = WeakKeyDictionary()
+def _layered(training: Training) -> Choice:
+    numerics = training.world.numerics
+    layered.check_served(training)
+    kernel = convolution_named(numerics.kernel)
+    if kernel is None:
+        raise NotServedError(f"this machine has no kernel {numerics.kernel!r}")
+    if numerics.executor == "auto" and numerics.threads > 1:
+        raise NotServedError(f"break-even of layers is for one thread, not {numerics.threads}")
+    layers = tuple(_served_layers(training, _layers(training.world)))
+    return Choice(layered.name_of(kernel), partial(Layered, kernel=kernel, layers=layers))
 
 
-def _links(world: World) -> tuple[Link, ...]:
-    """The links of a world's network, looked for once."""
-    if world not in _KNOWN:
-        try:
-            _KNOWN[world] = links_for(world)
-        except NotServedError as reason:
-            _KNOWN[world] = reason
-    found = _KNOWN[world]
-    if isinstance(found, NotServedError):
-        raise NotServedError(str(found))
-    return found
+def _served_layers(training: Training, layers: Mapping[str, Found]) -> Iterator[str]:
+    """The weights to hold as kept values: all that are cut, for `auto` where that pays.
+
+    Raises:
+        NotServedError: there are none; with the reason of the one that came nearest.
+    """
+    numerics, reasons = training.world.numerics, {}
+    cut = [name for name in layers if name in training.mask]
+    for name in cut:
+        layer, count = layers[name], training.mask[name].numel()
+        density = training.mask.kept(name, count) / count
+        limit = 1.0
+        if numerics.executor == "auto":
+            limit = layer_break_even(numerics.kernel, layer.kind, layer.intensity)
+        if layer.hindrance is not None:
+            reasons[name] = (inf, f"{name} stays dense: {layer.hindrance}")
+        elif density > limit:
+            why = f"{name} at densities above {limit:g}, where dense is faster"
+            reasons[name] = (density - limit, why)
+        else:
+            yield name
+    if len(reasons) == len(cut):
+        raise NotServedError(min(reasons.values())[1] if reasons else "no layer is cut")
+
+
+def _once(find: Callable[[World], T]) -> Callable[[World], T]:
+    """What is found out about a world's network, or why it is not served: looked for once."""
+    known: WeakKeyDictionary[World, T | NotServedError] = WeakKeyDictionary()
+
+    @wraps(find)
+    def looked_up(world: World) -> T:
+        if world not in known:
+            try:
+                known[world] = find(world)
+            except NotServedError as reason:
+                known[world] = reason
+        found = known[world]
+        if isinstance(found, NotServedError):
+            raise NotServedError(str(found))
+        return found
+
+    return looked_up
+
+
+_links = _once(sparse.links_for)
+_layers = _once(layered.found_layers)
+_parts = _once(compact.parts_for)

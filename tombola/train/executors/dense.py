@@ -23,7 +23,11 @@ from tombola.world.world import fill
 
 
 class Dense:
-    """A network, a torch optimiser, and gradients of cut weights made zero at each step."""
+    """A network, a torch optimiser, and gradients of cut weights made zero at each step.
+
+    compute: gives the network's outputs where weights are what is trained; the network itself,
+    unless somebody knows a shorter way.
+    """
 
     name: ClassVar[str] = "dense"
     most: ClassVar[int] = 1
@@ -31,6 +35,7 @@ class Dense:
     def __init__(self, training: Training, start: Params, resume: Leg | None) -> None:
         self.job, self.world = training, training.world
         self.network = self.world.new_network(0)
+        self.compute: Callable[[Any], Any] = self.network
         held = start if resume is None else resume.coords
         fill(self.network, held)
         self.coords = self._coordinates(held)
@@ -106,7 +111,7 @@ class Dense:
 
     def _call(self, effective: Mapping[str, Tensor]) -> Callable[[Any], Any]:
         if not effective:
-            return self.network
+            return self.compute
         return lambda inputs: functional_call(self.network, dict(effective), (inputs,))
 
     def _move(self, effective: Mapping[str, Tensor], step: Step) -> bool:

@@ -77,16 +77,16 @@ def _linked(network: nn.Module, nodes: list[fx.Node]) -> list[Link]:
     at = nodes[0]
     for node in nodes[1:]:
         module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not links and _tells_a_shape(node):
+        if not links and tells_a_shape(node):
             continue
         if not node.args or node.args[0] is not at:
             raise NotServedError(f"{node.name} does not follow the layer before it")
         if type(module) is nn.Linear:
             bias = None if module.bias is None else names[id(module.bias)]
             links.append(Link(names[id(module.weight)], bias, relu=False))
-        elif links and _is_relu(node, module):
+        elif links and is_relu(node, module):
             links[-1] = replace(links[-1], relu=True)
-        elif not (node.op == "output" or type(module) is nn.Identity or _flattens(node, module)):
+        elif not (node.op == "output" or type(module) is nn.Identity or flattens(node, module)):
             what = getattr(node.target, "__name__", node.target)
             what = what if module is None else type(module).__name__
             raise NotServedError(f"{node.name} is {what}, neither linear nor ReLU")
@@ -94,19 +94,19 @@ def _linked(network: nn.Module, nodes: list[fx.Node]) -> list[Link]:
     return links
 
 
-def _tells_a_shape(node: fx.Node) -> bool:
+def tells_a_shape(node: fx.Node) -> bool:
     """As in x.view(x.size(0), -1) and x.view(x.shape[0], -1)."""
     asked = node.op == "call_method" and node.target == "size"
     return asked or (node.op == "call_function" and node.target in (getattr, operator.getitem))
 
 
-def _flattens(node: fx.Node, module: nn.Module | None) -> bool:
+def flattens(node: fx.Node, module: nn.Module | None) -> bool:
     if node.op == "call_method":
         return node.target in _FLATTEN
     return node.target is torch.flatten or type(module) is nn.Flatten
 
 
-def _is_relu(node: fx.Node, module: nn.Module | None) -> bool:
+def is_relu(node: fx.Node, module: nn.Module | None) -> bool:
     if node.op == "call_method":
         return node.target == "relu"
     return node.target in _RELU or type(module) is nn.ReLU
