@@ -11,7 +11,7 @@ from tombola.errors import WorldError
 from tombola.kernels.best import NAMES, best_kernel
 from tombola.kernels.break_even import BREAK_EVEN
 
-EXECUTORS = ("auto", "dense", "sparse")
+EXECUTORS = ("auto", "dense", "sparse", "stacked")
 DTYPES = ("float32", "float64", "bfloat16")
 
 
@@ -20,7 +20,10 @@ class Numerics:
     """Part of the name of every result.
 
     executor: which implementation trains. `dense` is torch itself; `sparse` a kernel that computes
-    with kept weights alone; `auto`, the usual, whichever a table says is faster at that density.
+    with kept weights alone; `auto`, the usual, whichever of the two a table says is faster at that
+    density. `stacked` advances trainings that are ready at one moment together: for many tiny
+    networks, where the time goes into starting operations; its results do not depend on who was
+    beside whom.
     What cannot serve a training leaves it to `dense`, and says why. kernel: of `sparse`, by the
     names of `tombola.kernels.best`; the fastest of this machine unless given. threads: torch
     threads of one training (a sum over threads is another rounding). dtype: of weights, inputs and
@@ -42,7 +45,7 @@ class Numerics:
                 raise WorldError(f"Numerics({what}={getattr(self, what)!r}): want one of {wanted}.")
         if not isinstance(self.threads, int) or self.threads < 1:
             raise WorldError(f"Numerics(threads={self.threads!r}): want 1 or more.")
-        if self.executor == "dense":
+        if self.executor in ("dense", "stacked"):
             object.__setattr__(self, "kernel", "")
         elif not self.kernel:
             object.__setattr__(self, "kernel", best_kernel().name)

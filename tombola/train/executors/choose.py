@@ -1,6 +1,7 @@
 """Which executor makes the steps of a training: a pure function of what is trained."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -11,6 +12,7 @@ from tombola.train.executors.dense import Dense
 from tombola.train.executors.executor import Executor, NotServedError
 from tombola.train.executors.links import Link
 from tombola.train.executors.sparse import Sparse, check_served, links_for, name_of
+from tombola.train.executors.stacked import NAME, alone, chain_is_enough, check_stackable
 from tombola.train.leg import Leg
 from tombola.train.training import Training
 from tombola.values.params import Params
@@ -20,11 +22,13 @@ from tombola.world.world import World
 @dataclass(frozen=True)
 class Choice:
     """name: what is recorded. build: from a training, its start, and what it goes on from.
-    why_dense: what kept another from serving; None where it serves, or none was asked for."""
+    why_dense: what kept another from serving; None where it serves, or none was asked for.
+    links: of the stacked executor, the network as a chain; None where it is mapped."""
 
     name: str
     build: Callable[[Training, Params, Leg | None], Executor]
     why_dense: str | None = None
+    links: tuple[Link, ...] | None = None
 
 
 def chosen(training: Training) -> Choice:
@@ -35,9 +39,18 @@ def chosen(training: Training) -> Choice:
     if training.world.numerics.executor == "dense":
         return Choice(Dense.name, Dense)
     try:
-        return _sparse(training)
+        return (_stacked if training.world.numerics.executor == NAME else _sparse)(training)
     except NotServedError as reason:
         return Choice(Dense.name, Dense, str(reason))
+
+
+def _stacked(training: Training) -> Choice:
+    links = None
+    if chain_is_enough(training):
+        with suppress(NotServedError):
+            links = _links(training.world)
+    check_stackable(training, links)
+    return Choice(NAME, partial(alone, links=links), links=links)
 
 
 def _sparse(training: Training) -> Choice:
