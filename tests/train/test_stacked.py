@@ -267,6 +267,15 @@ class Unused(Dropped):
         return self.layer(inputs).tanh()
 
 
+class Filters(Dropped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters = nn.Conv1d(1, 1, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(self.filters(inputs.unsqueeze(1)).squeeze(1))
+
+
 @dataclass(frozen=True)
 class Own(Adam):
     """An optimiser of the user's own."""
@@ -278,6 +287,7 @@ class Own(Adam):
         ({"model": Dropped}, "Dropped cannot be mapped"),
         ({"model": Peeks}, "Peeks cannot be mapped"),
         ({"model": Replaces}, "Replaces replaces its buffers"),
+        ({"model": Filters}, "convolutions of several networks at once are slow"),
         ({"model": Unused}, "Unused cannot be mapped"),
         ({"optimiser": Own(lr=0.1)}, "optimiser Own is not Adam or AdamW or SGD"),
         ({"dynamics": RigL()}, "dynamics RigL is not Static"),

@@ -59,7 +59,13 @@ CHANGES: dict[str, list[Any]] = {
     "objective": [OwnObjective()],
     "prepare": [Scaled(), Scaled(scale=2.0)],
     "evaluate_every": [6],
-    "numerics": [Numerics(threads=2), Numerics(dtype="float64")],
+    "numerics": [
+        Numerics(threads=2),
+        Numerics(dtype="float64"),
+        Numerics(dtype="mixed-bfloat16"),
+        Numerics(channels_last=True),
+        Numerics(executor="stacked"),
+    ],  # and a device, which not every machine has: tests/train/test_devices.py
 }
 # What no trained weight and no measured number depends on: rates are in the targets and layers of
 # the jobs that cut, judged density and margin in the study.

@@ -14,8 +14,10 @@ from tombola.pieces.parametrisation import Identity
 from tombola.train.evaluate import evaluate
 from tombola.train.executors.executor import NotServedError, Standing, Step
 from tombola.train.executors.links import Link
+from tombola.train.executors.replay import Replay
 from tombola.train.executors.rows import Rows
 from tombola.train.leg import Leg
+from tombola.train.optim import copied
 from tombola.train.training import Training
 from tombola.values.mask import Mask
 from tombola.values.params import Params
@@ -27,6 +29,7 @@ from tombola.world.optimiser import SGD, Adam, AdamW
 from tombola.world.prepare import AsIs, Scaled, Standardised
 from tombola.world.world import fill
 
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRIED = 2  # steps by which trainings show whether they change one another's bits
 
 
@@ -49,23 +52,26 @@ class Stack:
         links: tuple[Link, ...] | None,
     ) -> None:
         self.trainings, self.world, self._links = trainings, trainings[0].world, links
-        self.network = self.world.new_network(0).train()
+        self._device = self.world.numerics.torch_device
+        self._train = self.world.train.on(self._device)
+        self.network = self.world.numerics.place(self.world.new_network(0)).train()
         at = [s if leg is None else leg.coords for s, leg in zip(starts, resumes, strict=True)]
         self.names, trained = tuple(at[0]), trained_names(self.network)
         self._rows = self._empty({name: at[0][name].shape for name in at[0] if name in trained})
         for name in self._rows.shapes:
             self._rows.fill(name, [own[name] for own in at])
         held = [name for name in self.names if name not in trained]
-        self._held = {name: torch.stack([own[name] for own in at]) for name in held}
+        self._held = {n: torch.stack([own[n] for own in at]).to(self._device) for n in held}
         self._leaves = {n: view.requires_grad_() for n, view in self._rows.views.items()}
         self._gradients = self._empty(self._rows.shapes)
         self._kept = {name: self._bits(name) for name in self._names_cut()}
         both = zip(trainings, resumes, strict=True)
+        self._replay: Replay | None = None
         self._optimise([own.slots if leg is None else leg.slots for own, leg in both])
 
     def _empty(self, shapes: Any) -> Rows:
-        numerics = self.world.numerics
-        return Rows(shapes, numerics.torch_dtype, torch.device("cpu"), count=len(self.trainings))
+        dtype = self.world.numerics.torch_dtype
+        return Rows(shapes, dtype, self._device, count=len(self.trainings))
 
     def _names_cut(self) -> list[str]:
         return sorted({name for training in self.trainings for name in training.mask.names})
@@ -73,7 +79,8 @@ class Stack:
     def _bits(self, name: str) -> Tensor:
         """All ones where a weight is kept, all zeros where it is cut (see `Selection`)."""
         shape, integer = self._rows.shapes[name], _integer(self._rows.matrix)
-        return torch.stack([-t.mask.of(name, shape).to(integer) for t in self.trainings])
+        bits = torch.stack([-t.mask.of(name, shape).to(integer) for t in self.trainings])
+        return bits.to(self._device)
 
     def _optimise(self, slots: Sequence[Params | None]) -> None:
         """Build one optimiser of all rows, with what each training's remembers."""
@@ -84,7 +91,7 @@ class Stack:
         for kind in sorted({key.split("/", 1)[0] for key in slots[0] or ()}):
             own = [{n: s[f"{kind}/{n}"] for n in self._rows.shapes} for s in slots if s]
             if kind == "step":
-                value = next(iter(own[0].values())).clone()
+                value = next(iter(own[0].values())).to(self._device, copy=True)
             else:
                 rows = self._empty(self._rows.shapes)
                 for name in rows.shapes:
@@ -101,8 +108,30 @@ class Stack:
             self._one(together)
 
     def _one(self, steps: Sequence[Step]) -> None:
-        self._optimiser.param_groups[0]["lr"] = self._rate * steps[0].factor
-        loss = self._loss(self._batch(steps))
+        batch, rate = self._batch(steps), self._rate * steps[0].factor
+        group = self._optimiser.param_groups[0]
+        if self._device.type == "cpu":
+            group["lr"] = rate
+            self._step(batch)
+            return
+        if self._replay is None:  # what is recorded finds its rate in a tensor
+            group["lr"], group["capturable"] = torch.tensor(rate, device=self._device), True
+            self._replay = Replay(self._step, _parts(batch, Tensor.clone), self._written)
+        group["lr"].fill_(rate)
+        self._replay(batch)
+
+    def _written(self) -> list[Tensor]:
+        """Everything a step changes."""
+        memory = self._optimiser.state.get(self._rows.matrix, {}).values()
+        return [
+            self._rows.matrix,
+            *self._held.values(),
+            *(value for value in memory if isinstance(value, Tensor)),
+        ]
+
+    def _step(self, batch: Batch) -> None:
+        with self.world.numerics.autocast():
+            loss = self._loss(batch)
         gradients = torch.autograd.grad(loss, list(self._leaves.values()))
         for name, gradient in zip(self._leaves, gradients, strict=True):
             place = self._gradients.views[name]
@@ -118,12 +147,12 @@ class Stack:
         """The examples of each training: (trainings, examples, ...)."""
         world, count = self.world, len(steps)
         if type(world.prepare) in (AsIs, Scaled, Standardised):  # each number by itself
-            whole = world.batch(world.train, torch.cat([step.index for step in steps]))
+            whole = world.batch(self._train, torch.cat([step.index for step in steps]))
             return _parts(whole, lambda tensor: tensor.unflatten(0, (count, -1)))
         batches = []
         for step in steps:
             reseed(step.noise)
-            batches.append(world.batch(world.train, step.index, stream(step.noise, "prepare")))
+            batches.append(world.batch(self._train, step.index, stream(step.noise, "prepare")))
         return _side_by_side(batches)
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -213,13 +242,13 @@ class Replica:
         return bool(torch.isfinite(self._stack.row(self._place)).all())
 
     def frozen(self) -> Callable[[], Params]:
-        now = _copied(self._stack.coords(self._place))
-        return lambda: now
+        now = {n: tensor.clone() for n, tensor in self._stack.coords(self._place).items()}
+        return lambda: copied(now)
 
     def standing(self) -> Standing:
         return Standing(
-            coords=_copied(self._stack.coords(self._place)),
-            slots=_copied(self._stack.slots(self._place)),
+            coords=copied(self._stack.coords(self._place)),
+            slots=copied(self._stack.slots(self._place)),
             mask=self.mask,
             state=Params({}),
         )
@@ -283,6 +312,9 @@ def check_stackable(training: Training, links: tuple[Link, ...] | None) -> None:
     if beside:
         raise NotServedError(f"the mask cuts {', '.join(beside)}, which is not trained")
     if links is None:
+        convolves = any(isinstance(m, CONVOLUTIONS) for m in world.new_network(0).modules())
+        if convolves and world.numerics.torch_device.type == "cpu":
+            raise NotServedError("convolutions of several networks at once are slow on a processor")
         _check_mapped(training)
 
 
@@ -318,10 +350,6 @@ def chain_is_enough(training: Training) -> bool:
 
 def _integer(tensor: Tensor) -> torch.dtype:
     return {8: torch.int64, 4: torch.int32, 2: torch.int16}[tensor.dtype.itemsize]
-
-
-def _copied(tensors: dict[str, Tensor]) -> Params:
-    return Params({name: t.detach().to("cpu", copy=True) for name, t in tensors.items()})
 
 
 def _parts(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
