@@ -147,6 +147,45 @@ def test_free_workers_share_what_is_ready(tmp_path: Path) -> None:
     assert alone.sizes == [TOGETHER, 3]
 
 
+def test_no_company_sets_out_while_a_cut_is_making_more_of_it_ready(tmp_path: Path) -> None:
+    world = world_of()
+    store = Store(tmp_path / "store")
+
+    class Two(Inline):
+        """As if two workers were at it: the second submission waits behind the first."""
+
+        def __init__(self) -> None:
+            super().__init__(store)
+            self.behind: list[Mapping[str, Job]] = []
+            self.beside: list[tuple[bool, bool]] = []  # whether a training, beside a cut
+            self.at: dict[str, Job] = {}
+
+        @property
+        def room(self) -> int:
+            return 2 - bool(self._awaited) - len(self.behind)
+
+        def submit(self, jobs: Mapping[str, Job]) -> None:
+            trains = all(job.steps for job in jobs.values())
+            self.beside.append((trains, not all(job.steps for job in self.at.values())))
+            self.at.update(jobs)
+            if self._awaited:
+                self.behind.append(jobs)
+            else:
+                super().submit(jobs)
+
+        def wait(self) -> Any:
+            outcome = super().wait()
+            del self.at[outcome.key]
+            if not self._awaited and self.behind:
+                super().submit(self.behind.pop())
+            return outcome
+
+    engine = Two()
+    Runner(store, engine).drive(loops(world))
+    assert {beside for trains, beside in engine.beside if trains} == {False}
+    assert True in {beside for trains, beside in engine.beside if not trains}
+
+
 def test_company_is_what_can_share_a_stack() -> None:
     jobs, _ = ready(2)
     one, other = jobs

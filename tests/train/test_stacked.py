@@ -174,6 +174,22 @@ def test_interrupted_stacks_go_on_from_checkpoints_of_their_own(stops: tuple[int
     assert [content(leg) for leg in train_together(asked)] == whole
 
 
+def test_one_that_was_further_back_joins_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, widths = world_of(), []
+    early = uncheck(train(training(world, 0, until=20)))
+    plain = stacked.Stack.advance
+
+    def noted(self: Any, steps: Any) -> None:
+        if steps[0][0].noise > stacked.TRIED:  # not of those that only try
+            widths.append((len(steps), steps[0][0].number))
+        plain(self, steps)
+
+    monkeypatch.setattr(stacked.Stack, "advance", noted)
+    behind = [Asked(training=training(world, seed)) for seed in (1, 2)]
+    train_together([Asked(training=training(world, 0), resume=early), *behind])
+    assert widths == [(2 if step < 20 else 3, step) for step in range(0, 60, 5)]
+
+
 def uncheck(leg: Leg) -> Leg:
     """As a checkpoint has it: the checks of the end are not made yet."""
     return replace(leg, checks={k: v for k, v in leg.checks.items() if k != "cut_stays_zero"})
