@@ -189,7 +189,7 @@ def test_a_training_cut_off_anywhere_goes_on_to_the_same_bytes(store: Store, mon
         assert leg is not None
         assert leg.step == stop
         engine = Inline(place)
-        engine.submit(job_key(job), job)
+        engine.submit({job_key(job): job})
         assert engine.wait().error is None
         again = place.recall(job_key(job), type(whole))
         assert (again.params.digest, again.readings, again.metrics, again.exposure) == (

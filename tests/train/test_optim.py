@@ -97,7 +97,9 @@ def test_metrics_are_of_the_whole_split_in_inference_mode(
     wanted = float(cross_entropy(outputs, world.test.targets))
     right = float((outputs.argmax(1) == world.test.targets).float().mean())
     assert found == {"loss": pytest.approx(wanted), "accuracy": pytest.approx(right)}
-    monkeypatch.setattr(evaluating, "CHUNK", 7)  # the last chunk is smaller, and counts as such
+    monkeypatch.setitem(
+        evaluating.CHUNKS, "cpu", 7
+    )  # the last chunk is smaller, and counts as such
     assert evaluate(network, world, world.test) == {
         "loss": pytest.approx(wanted),
         "accuracy": found["accuracy"],

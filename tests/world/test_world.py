@@ -65,7 +65,10 @@ CHANGES: dict[str, list[Any]] = {
         Numerics(executor="dense"),
         Numerics(executor="sparse"),
         Numerics(kernel="torch"),
-    ],
+        Numerics(dtype="mixed-bfloat16"),
+        Numerics(channels_last=True),
+        Numerics(executor="stacked"),
+    ],  # and a device, which not every machine has: tests/train/test_devices.py
 }
 # What no trained weight and no measured number depends on: rates are in the targets and layers of
 # the jobs that cut, judged density and margin in the study.

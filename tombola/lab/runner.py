@@ -1,5 +1,6 @@
 """Drives all trials of a study side by side: look up, compute, record, resume; or only plan."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Hashable, Mapping
@@ -12,10 +13,12 @@ from tombola.lab.events import Asked, Ended, Finished, Started, Watcher, nobody
 from tombola.lab.presence import Claim
 from tombola.lab.store import Store
 from tombola.recipes.job import Job, Loop, job_key, jobs_in
+from tombola.recipes.jobs import company_of
 
 K = TypeVar("K", bound=Hashable)
 
 LOOK_EVERY = 0.05  # seconds, while all that is left is being done by other processes
+TOGETHER = 16  # trainings that one worker advances at most
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Runner:
         self._results: dict[str, Any] = {}
         self._jobs: dict[str, Job] = {}
         self._queue: deque[str] = deque()
+        self._company: dict[str, str | None] = {}
         self._in_flight: dict[str, Claim] = {}
         self._makers: dict[str, str] = {}  # digest of an object -> key of the job that makes it
         self._blocked: dict[str, set[str]] = {}  # job -> those it waits for after damage
@@ -142,7 +146,7 @@ class Runner:
 
     def _look_up(self, key: str, job: Job, share: Share) -> None:
         """Take a job's result from the store, or put it in line; equal jobs are one."""
-        self._jobs[key] = job
+        self._jobs[key], self._company[key] = job, company_of(job)
         found = self._recall(key)
         if found is not None:
             self._done(key, found, stored=True)
@@ -176,24 +180,46 @@ class Runner:
         """Hand waiting jobs to the engine, those asked for first first, except what another process
         is at. True if others have done some of them meanwhile."""
         assert self._engine is not None
-        answered = False
+        stored = len(self.tally.stored)
         for key in [key for key in self._queue if not self._blocked.get(key)]:
-            if not self._engine.has_room():
+            if not self._engine.room:
                 break
-            claim = self._store.claim(key)
-            if claim is None:
-                continue
-            self._queue.remove(key)
-            self._in_flight[key] = claim
-            found = self._recall(key)
-            if found is not None:
-                self._in_flight.pop(key).release()
-                self._done(key, found, stored=True)
-                answered = True
-                continue
-            self._tell(Started(key))
-            self._engine.submit(key, self._jobs[key])
-        return answered
+            taken = {other: self._jobs[other] for other in self._with(key) if self._take(other)}
+            for other in taken:
+                self._tell(Started(other))
+            if taken:
+                self._engine.submit(taken)
+        return len(self.tally.stored) > stored
+
+    def _with(self, key: str) -> list[str]:
+        """A waiting job, and those in line that one worker is to advance with it.
+
+        They are spread over all workers that are free. None yet while something short is to be done
+        or being done, such as a cut: in a moment it makes more of them ready.
+        """
+        assert self._engine is not None
+        if key not in self._queue:
+            return []  # gone with another
+        if self._company[key] is None:
+            return [key]
+        waiting = [other for other in self._queue if not self._blocked.get(other)]
+        if not all(self._jobs[other].steps for other in (*waiting, *self._in_flight)):
+            return []
+        ready = [other for other in waiting if self._company[other] == self._company[key]]
+        return ready[: min(TOGETHER, math.ceil(len(ready) / self._engine.room))]
+
+    def _take(self, key: str) -> bool:
+        """Claim a waiting job; False if another process is at it, or has done it meanwhile."""
+        claim = self._store.claim(key)
+        if claim is None:
+            return False
+        self._queue.remove(key)
+        self._in_flight[key] = claim
+        found = self._recall(key)
+        if found is not None:
+            self._in_flight.pop(key).release()
+            self._done(key, found, stored=True)
+        return found is None
 
     def _settle(self) -> None:
         """Take in the next finished job, if one is running."""

@@ -281,6 +281,12 @@ def check_jobs(question: Question, jobs: int) -> None:
             f"jobs={jobs} with Numerics(threads={question.world.numerics.threads}): processes are "
             "forked, and torch's threads do not survive a fork. Use jobs=1, or one thread."
         )
+    device = question.world.numerics.device
+    if jobs > 1 and device != "cpu":
+        raise CallError(
+            f"jobs={jobs} with Numerics(device={device!r}): processes that share a card wait "
+            "for one another. Use jobs=1, and executor='stacked' to advance trainings together."
+        )
 
 
 def _answered(

@@ -1,6 +1,6 @@
 """The three jobs recipes are made of: Init, Train, Prune."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -10,12 +10,14 @@ from tombola.pieces.parametrisation import Identity, Parametrisation
 from tombola.pieces.rule import Rule
 from tombola.pieces.schedule import Target
 from tombola.pieces.score.score import Snapshot
-from tombola.recipes.job import Desk, job_key
+from tombola.recipes.job import Desk, Job, job_key
 from tombola.train.executors import chosen
 from tombola.train.leg import Leg
 from tombola.train.loop import final_metrics, settled, train
 from tombola.train.select import Selection
+from tombola.train.together import Asked, train_together
 from tombola.train.training import Training
+from tombola.values.digest import canonical, digest
 from tombola.values.handle import Handle
 from tombola.values.layer import Layer
 from tombola.values.mask import Mask
@@ -125,6 +127,16 @@ class Train:
         """The name of this training whatever step it is to reach."""
         return job_key(self, leave_out=frozenset({"until"}))
 
+    @property
+    def company(self) -> str | None:
+        """What trainings that may be advanced together have in common; None for one that is always
+        trained alone."""
+        if self.world.numerics.executor != "stacked" or isinstance(self.objective, Switched):
+            return None
+        pieces = canonical([self.objective, self.parametrisation, self.dynamics])
+        fresh = self.begin.slots is None
+        return digest(["company", self.world.digest, pieces, self.begin.step, self.until, fresh])
+
     def run(self, desk: Desk) -> Trained:
         begin = before = self.begin.step
         leg = desk.resume(self.trajectory, begin, self.until)
@@ -145,6 +157,16 @@ class Train:
         if self.until < self.world.steps:
             desk.keep(self.trajectory, leg, True)
         return self._result(training, leg)
+
+    def _asked(self, desk: Desk) -> Asked:
+        begin, trajectory = self.begin.step, self.trajectory
+        assert not isinstance(self.objective, Switched)
+        return Asked(
+            training=self._training(self.objective, self.until),
+            resume=desk.resume(trajectory, begin, self.until),
+            keep=lambda leg: desk.keep(trajectory, leg, False),
+            tick=lambda step, metrics: desk.tick(step - begin, metrics),
+        )
 
     def _training(self, objective: Objective, until: int) -> Training:
         slots = self.begin.slots
@@ -220,6 +242,21 @@ class Train:
             executor="",
             why_dense=None,
         )
+
+
+def run_together(jobs: Sequence[Train], desks: Sequence[Desk]) -> list[Trained]:
+    """Trainings of one `company`; the result of each is what its own `run` gives, bit for bit."""
+    asked = [job._asked(desk) for job, desk in zip(jobs, desks, strict=True)]
+    legs = train_together(asked)
+    for job, desk, leg in zip(jobs, desks, legs, strict=True):
+        if job.until < job.world.steps:
+            desk.keep(job.trajectory, leg, True)
+    return [job._result(a.training, leg) for job, a, leg in zip(jobs, asked, legs, strict=True)]
+
+
+def company_of(job: Job) -> str | None:
+    """The `company` of a training; None for any other job."""
+    return job.company if isinstance(job, Train) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,12 +55,13 @@ def remembered(network: Call, world: World) -> Remembered:
     pass sees other neighbours; kernels that round each row by itself give the same bits, others
     differ by rounding (1e-6 of the largest output, float32).
     """
-    count, size = len(world.train), world.batch_size
+    split = world.train.on(world.numerics.torch_device)
+    count, size = len(split), world.batch_size
     answers: list[Any] = []
     with torch.no_grad(), borrowed_generators():
         for start in range(0, count, size):
             first = max(0, min(start, count - size))
-            batch = world.batch(world.train, torch.arange(first, min(first + size, count)))
+            batch = world.batch(split, torch.arange(first, min(first + size, count)))
             fresh = start - first  # examples before it were answered by the batch before
             outputs = network(batch.inputs)
             answers.append(nested(lambda tensor, skip=fresh: tensor[skip:], outputs))

@@ -9,7 +9,7 @@ from torch import Tensor
 from tombola.errors import CheckError
 from tombola.pieces.parametrisation import Frozen, Identity
 from tombola.train.evaluate import evaluate
-from tombola.train.executors import Standing, Step, chosen
+from tombola.train.executors import Choice, Executor, Standing, Step, chosen
 from tombola.train.exposure import added, exposure_of
 from tombola.train.leg import Leg, Reading
 from tombola.train.select import Selection
@@ -19,13 +19,15 @@ from tombola.values.params import Params
 from tombola.values.rng import borrowed_generators, derive
 
 CHECKPOINT_SECONDS = 20.0
+Keep = Callable[[Leg], None]
+Tick = Callable[[int, Mapping[str, float]], None]
 
 
 def train(
     training: Training,
     resume: Leg | None = None,
-    keep: Callable[[Leg], None] | None = None,
-    tick: Callable[[int, Mapping[str, float]], None] | None = None,
+    keep: Keep | None = None,
+    tick: Tick | None = None,
 ) -> Leg:
     """Run a training from its start, or from `resume`, to its end.
 
@@ -38,27 +40,48 @@ def train(
         CheckError: the run found that it does not do what it claims (design of self-checks).
     """
     with training.world.numerics.in_force(), borrowed_generators():
-        loop = _Loop(training, resume)
-        loop.run(keep or (lambda leg: None), tick or (lambda step, metrics: None))
-        return loop.leg()
+        choice, start = chosen(training), start_of(training)
+        leg = resumed(resume, choice)
+        loop = Loop(training, start, leg, choice, choice.build(training, start, leg), keep, tick)
+        while loop.going:
+            loop.executor.advance(loop.ahead())
+            loop.look()
+        return loop.end()
 
 
-class _Loop:
-    """The state of one training while it runs."""
+def start_of(training: Training) -> Params:
+    """The coordinates a training starts from."""
+    return training.parametrisation.coords(training.params, training.mask, training.seed)
 
-    def __init__(self, training: Training, resume: Leg | None) -> None:
+
+def resumed(leg: Leg | None, choice: Choice) -> Leg | None:
+    """What a training goes on from: a state that the executor which runs now has written."""
+    return leg if leg is not None and leg.executor == choice.name else None
+
+
+class Loop:
+    """The state of one training while it runs: `ahead`, whose steps are made, then `look`."""
+
+    def __init__(
+        self,
+        training: Training,
+        start: Params,
+        resume: Leg | None,
+        choice: Choice,
+        executor: Executor,
+        keep: Keep | None = None,
+        tick: Tick | None = None,
+    ) -> None:
         self.job, self.world = training, training.world
         self.stored = training.params.digest  # now, so that a write from here on is noticed
-        self.choice = chosen(training)
-        if resume is not None and resume.executor != self.choice.name:
-            resume = None
-        start = training.parametrisation.coords(training.params, training.mask, training.seed)
-        self.executor = self.choice.build(training, start, resume)
+        self.choice, self.executor = choice, executor
+        self._keep, self._tick = keep, tick
+        self._epoch, self._order = -1, Tensor()
+        self._saved = time.monotonic()
         if resume is None:
             self._begin(start)
         else:
             self._continue(resume)
-        self._epoch, self._order = -1, Tensor()
 
     # -- set-up ------------------------------------------------------------------------------
 
@@ -111,26 +134,36 @@ class _Loop:
 
     # -- the loop ----------------------------------------------------------------------------
 
-    def run(
-        self, keep: Callable[[Leg], None], tick: Callable[[int, Mapping[str, float]], None]
-    ) -> None:
-        saved = time.monotonic()
+    @property
+    def going(self) -> bool:
+        """Whether there are steps left to make."""
+        return self.step < self.job.until and self.diverged_at is None
+
+    def ahead(self) -> list[Step]:
+        """The steps before the next look at anything, noted down as seen."""
+        self._ahead = list(self._next_steps())
+        return self._ahead
+
+    def look(self) -> None:
+        """After the steps `ahead` were made: read, tell, keep, where it is time to."""
+        self.step += len(self._ahead)
+        if self._evaluates_now():
+            self._read()
+        if self._tick is not None:
+            self._tick(self.step, self.readings[-1].metrics if self.readings else {})
+        due = time.monotonic() - self._saved > CHECKPOINT_SECONDS
+        if self._keep is not None and due and self.step < self.job.until:
+            self._keep(self.leg())
+            self._saved = time.monotonic()
+
+    def end(self) -> Leg:
+        """Where the training ended, checked."""
         if self.step == self.job.until == self.job.step:
             self._read()  # no step to make: the network as it stands is final and best
-        while self.step < self.job.until and self.diverged_at is None:
-            steps = list(self._next_steps())
-            self.executor.advance(steps)
-            self.step += len(steps)
-            if self._evaluates_now():
-                self._read()
-            tick(self.step, self.readings[-1].metrics if self.readings else {})
-            if time.monotonic() - saved > CHECKPOINT_SECONDS and self.step < self.job.until:
-                keep(self.leg())
-                saved = time.monotonic()
         self._verify_end()
+        return self.leg()
 
     def _next_steps(self) -> Iterator[Step]:
-        """What comes before the next look at anything, noted down as seen."""
         every, optimiser = self.world.evaluate_every, self.world.optimiser
         assert every is not None
         reading = (self.step // every + 1) * every

@@ -30,15 +30,24 @@ def load_slots(
 ) -> None:
     """Put stored state into a fresh optimiser; the tensors are copied.
 
-    In the memory layout of their parameter: fused kernels go through memory without asking.
+    In the memory layout of their parameter, and where fused kernels want it: they go through memory
+    without asking.
     """
+    fused = bool(optimiser.param_groups[0].get("fused"))
     for key, value in slots.items():
         slot, name = key.split("/", 1)
         like = trained[name] if value.shape == trained[name].shape else value
-        held = torch.empty_like(like, dtype=value.dtype, requires_grad=False)
+        beside = trained[name].device if fused or like is not value else value.device
+        held = torch.empty_like(like, dtype=value.dtype, device=beside, requires_grad=False)
         optimiser.state[trained[name]][slot] = held.copy_(value)
 
 
-def copied(slots: Mapping[str, Tensor]) -> Params:
-    """A copy that later steps do not write into."""
-    return Params({key: value.detach().clone() for key, value in slots.items()})
+def copied(tensors: Mapping[str, Tensor]) -> Params:
+    """A copy that later steps do not write into: plain tensors of the processor, whatever device
+    and layout training has them in."""
+    return Params(
+        {
+            name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
+            for name, tensor in tensors.items()
+        }
+    )

@@ -60,6 +60,12 @@ class Mask:
         """How many of a tensor's `count` weights are kept."""
         return int(self._kept[name].sum()) if name in self._kept else count
 
+    def on(self, device: torch.device) -> "Mask":
+        """The same mask in the memory of a device."""
+        if all(tensor.device == device for tensor in self._kept.values()):
+            return self
+        return Mask({name: tensor.to(device) for name, tensor in self._kept.items()})
+
     @property
     def digest(self) -> str:
         """Identity: names, shapes and packed bits."""

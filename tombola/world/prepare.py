@@ -1,5 +1,6 @@
 """What happens to a batch on its way to the network: conversion, and augmentation on tensors."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -82,9 +83,15 @@ class Standardised:
                 f"Standardised for {len(self.mean)} channels: the inputs have shape "
                 f"{tuple(images.shape)}; want (examples, {len(self.mean)}, height, width)."
             )
-        mean, std = (torch.tensor(v).reshape(1, -1, 1, 1) for v in (self.mean, self.std))
-        inputs = images.to(torch.float32, copy=True).sub_(mean * 255.0).div_(std * 255.0)
+        mean, std = (_of_bytes(tuple(values), images.device) for values in (self.mean, self.std))
+        inputs = images.to(torch.float32, copy=True).sub_(mean).div_(std)
         return Batch(inputs, batch.targets, batch.index)
+
+
+@functools.cache
+def _of_bytes(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """One number a channel, of pixels from 0 to 255, as (1, channels, 1, 1); made once."""
+    return (torch.tensor(values).reshape(1, -1, 1, 1) * 255.0).to(device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +121,17 @@ class FlipAndCrop:
         (count, _, height, width), room = images.shape, 2 * self.padding + 1
         mirrored = torch.rand(count, generator=generator) < 0.5
         down, right = torch.randint(room, (2, count, 1), generator=generator)
+        # Drawn and worked out on the processor, so that they are the same on every device.
         rows = down + torch.arange(height)
         columns = torch.arange(width).expand(count, width)
         columns = right + torch.where(mirrored[:, None], columns.flip(1), columns)
         wide = pad(images, (self.padding,) * 4)
-        each = torch.arange(count)[:, None, None]
-        inputs = wide[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        each = torch.arange(count)
+        each, rows, columns = (
+            places.to(images.device, non_blocking=True) for places in (each, rows, columns)
+        )
+        chosen = wide[each[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+        inputs = chosen.permute(0, 3, 1, 2)
         return Batch(inputs.contiguous(), batch.targets, batch.index)
 
 

@@ -21,6 +21,7 @@ from tombola.values.steps import steps_per_epoch
 from tombola.world.batch import Batch, nested
 from tombola.world.data.given import as_split
 from tombola.world.data.split import Split
+from tombola.world.device import check_there
 from tombola.world.layers import prunable_layers
 from tombola.world.numerics import Numerics
 from tombola.world.objective import CrossEntropy, Objective
@@ -185,7 +186,10 @@ class World:
         return network.to(self.numerics.torch_dtype)
 
     def batch(self, split: Split, index: Tensor, generator: torch.Generator | None = None) -> Batch:
-        """Examples as the network sees them: taken, prepared, converted."""
+        """Examples as the network sees them: taken, prepared, converted, where the split is.
+
+        index: on the processor.
+        """
         batch = self.prepare(split.take(index), generator)
         return Batch(nested(self.numerics.convert, batch.inputs), batch.targets, batch.index)
 
@@ -243,6 +247,7 @@ class World:
                 raise WorldError(f"World({what}=...): {wrong}.")
         if not isinstance(self.numerics, Numerics):
             raise WorldError(f"World(numerics={self.numerics!r:.60}): want a tombola.Numerics.")
+        check_there(self.numerics.device)
         if not isinstance(self.name, str):
             raise WorldError(f"World(name={self.name!r:.60}): want a text.")
         patterns = self.unpruned

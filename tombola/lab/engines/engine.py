@@ -2,18 +2,20 @@
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 
 from tombola.lab.store import Store
 from tombola.recipes.job import Job
+from tombola.recipes.jobs import Train, run_together
 from tombola.train.leg import Leg
 
 SAY_EVERY = 0.1  # seconds; as often as a display is drawn
-Say = Callable[[int, Mapping[str, float]], None]
+Say = Callable[[str, int, Mapping[str, float]], None]  # key, steps done, last reading
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,15 @@ class Outcome:
 class Engine(Protocol):
     """Takes jobs, says when one is finished; results go through the store."""
 
-    def has_room(self) -> bool: ...
+    @property
+    def room(self) -> int:
+        """How many submissions it could start on now."""
+        ...
 
-    def submit(self, key: str, job: Job) -> None: ...
+    def submit(self, jobs: Mapping[str, Job]) -> None:
+        """Take on one job by its key, or several trainings of one `company` for one worker to
+        advance together; each has an outcome of its own."""
+        ...
 
     def wait(self) -> Outcome:
         """The next job to finish; only called while something is submitted."""
@@ -43,8 +51,8 @@ class Engine(Protocol):
 class StoreDesk:
     """What a running job may use: the store's drawer of unfinished trainings, and a voice."""
 
-    def __init__(self, store: Store, say: Say) -> None:
-        self._store, self._say = store, say
+    def __init__(self, store: Store, key: str, say: Say) -> None:
+        self._store, self._say = store, partial(say, key)
         self._said = time.monotonic()
         self.skipped = 0  # steps an earlier, unfinished run had already made
         self._reached: dict[str, int] = {}
@@ -70,13 +78,40 @@ class StoreDesk:
             self._store.finished(trajectory, until)
 
 
-def work(store: Store, key: str, job: Job, say: Say) -> None:
-    """Run a job and store its result; `say` is told how far it is (see `Advanced`)."""
-    desk = StoreDesk(store, say)
+def work(store: Store, jobs: Mapping[str, Job], say: Say) -> Iterator[Outcome]:
+    """Run jobs and store their results; `say` is told how far each is (see `Advanced`).
+
+    Several are trainings to be advanced together. What fails so is tried one by one, from the last
+    checkpoints on, and the one at fault is found out.
+    """
+    desks = {key: StoreDesk(store, key, say) for key in jobs}
     began = time.perf_counter()
-    result = job.run(desk)
+    results = _together(jobs, desks) if len(jobs) > 1 else {}
+    share = (time.perf_counter() - began) / len(jobs)
+    for key, job in jobs.items():
+        try:
+            began = time.perf_counter()
+            result = results[key] if key in results else job.run(desks[key])
+            seconds = share if key in results else time.perf_counter() - began
+            _record(store, key, job, result, desks[key], seconds)
+        except Exception as error:
+            yield Outcome(key, error)
+        else:
+            yield Outcome(key)
+
+
+def _together(jobs: Mapping[str, Job], desks: Mapping[str, StoreDesk]) -> dict[str, Any]:
+    """Results by key; none where the trainings failed."""
+    trainings = [job for job in jobs.values() if isinstance(job, Train)]
+    try:
+        return dict(zip(jobs, run_together(trainings, list(desks.values())), strict=True))
+    except Exception:
+        return {}
+
+
+def _record(store: Store, key: str, job: Job, result: Any, desk: StoreDesk, seconds: float) -> None:
     context = {
-        "seconds": round(time.perf_counter() - began, 4),
+        "seconds": round(seconds, 4),
         "steps": job.steps - desk.skipped,
         "host": platform.node(),
         "machine": platform.machine(),

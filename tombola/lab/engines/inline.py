@@ -1,7 +1,6 @@
 """One job after the other, in this process: for notebooks, scripts, and a single core."""
 
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from tombola.lab.engines.engine import Outcome, work
 from tombola.lab.events import Advanced, Watcher, nobody
@@ -10,29 +9,27 @@ from tombola.recipes.job import Job
 
 
 class Inline:
-    """Runs a job when its end is waited for."""
+    """Runs what was submitted when its end is waited for."""
 
     def __init__(self, store: Store, tell: Watcher = nobody) -> None:
         self._store, self._tell = store, tell
-        self._queue: deque[tuple[str, Job]] = deque()
+        self._outcomes: Iterator[Outcome] = iter(())
+        self._awaited = 0
 
-    def has_room(self) -> bool:
-        return not self._queue
+    @property
+    def room(self) -> int:
+        return 0 if self._awaited else 1
 
-    def submit(self, key: str, job: Job) -> None:
-        self._queue.append((key, job))
+    def submit(self, jobs: Mapping[str, Job]) -> None:
+        self._outcomes, self._awaited = work(self._store, jobs, self._say), len(jobs)
+
+    def _say(self, key: str, done: int, metrics: Mapping[str, float]) -> None:
+        self._tell(Advanced(key, done, metrics))
 
     def wait(self) -> Outcome:
-        key, job = self._queue.popleft()
-
-        def say(done: int, metrics: Mapping[str, float]) -> None:
-            self._tell(Advanced(key, done, metrics))
-
-        try:
-            work(self._store, key, job, say)
-        except Exception as error:
-            return Outcome(key, error)
-        return Outcome(key)
+        outcome = next(self._outcomes)
+        self._awaited -= 1
+        return outcome
 
     def close(self) -> None:
-        self._queue.clear()
+        self._outcomes, self._awaited = iter(()), 0

@@ -1,4 +1,4 @@
-"""One forked process per job, as many at once as asked for.
+"""One forked process per job, or per trainings in company, as many at once as asked for.
 
 A fork inherits the job, the world and its data in memory, so nothing is sent and nothing has to be
 importable: a class of a notebook trains as well as one of a package. It costs some 15 ms, against
@@ -49,32 +49,34 @@ class JobFailedError(WorkError):
 
 @dataclass
 class _Running:
-    key: str
-    job: Job
+    """A process; jobs: those it has not ended yet."""
+
+    jobs: dict[str, Job]
     process: Any
     pipe: Connection
     tries: int
 
 
 class Processes:
-    """Up to `number` jobs at once, each in a process of its own."""
+    """Up to `number` submissions at once, each in a process of its own."""
 
     def __init__(self, store: Store, number: int, tell: Watcher = nobody) -> None:
         self._store, self._number, self._tell = store, number, tell
         self._running: dict[Connection, _Running] = {}
         self._context = multiprocessing.get_context("fork")
 
-    def has_room(self) -> bool:
-        return len(self._running) < self._number
+    @property
+    def room(self) -> int:
+        return self._number - len(self._running)
 
-    def submit(self, key: str, job: Job) -> None:
-        self._start(key, job, tries=1)
+    def submit(self, jobs: Mapping[str, Job]) -> None:
+        self._start(dict(jobs), tries=1)
 
-    def _start(self, key: str, job: Job, tries: int) -> None:
+    def _start(self, jobs: dict[str, Job], tries: int) -> None:
         here, there = self._context.Pipe(duplex=False)
         others = [running.pipe for running in self._running.values()]
         process = self._context.Process(
-            target=_work_in_child, args=(self._store, key, job, there, [here, *others]), daemon=True
+            target=_work_in_child, args=(self._store, jobs, there, [here, *others]), daemon=True
         )
         # A Ctrl-C that arrives during the fork would be raised inside some at-fork hook, where it
         # is swallowed, or before the process is registered; held back, it is raised right after.
@@ -82,7 +84,7 @@ class Processes:
         try:
             process.start()
             there.close()
-            self._running[here] = _Running(key, job, process, here, tries)
+            self._running[here] = _Running(jobs, process, here, tries)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
@@ -101,22 +103,26 @@ class Processes:
         except EOFError:
             return self._ended(running)
         if kind == "steps":
-            self._tell(Advanced(running.key, *content))
+            self._tell(Advanced(*content))
             return None
-        self._reap(running)
-        return Outcome(running.key, content if kind == "error" else None)
+        outcome: Outcome = content
+        del running.jobs[outcome.key]
+        if not running.jobs:
+            self._reap(running)
+        return outcome
 
     def _ended(self, running: _Running) -> Outcome | None:
         """The process went without a word: killed from outside, or by the system for memory."""
         self._reap(running)
         if running.tries < TRIES:
-            self._start(running.key, running.job, running.tries + 1)
+            self._start(running.jobs, running.tries + 1)
             return None
         code = running.process.exitcode
+        key, job = next(iter(running.jobs.items()))
         return Outcome(
-            running.key,
+            key,
             WorkError(
-                f"a {running.job.kind} job's process was ended from outside {TRIES} times (exit "
+                f"a {job.kind} job's process was ended from outside {TRIES} times (exit "
                 f"code {code}; -9 is often the system short of memory). Finished work is kept; try "
                 "fewer --jobs."
             ),
@@ -134,31 +140,35 @@ class Processes:
 
 
 def _work_in_child(
-    store: Store, key: str, job: Job, pipe: Connection, inherited: list[Connection]
+    store: Store, jobs: Mapping[str, Job], pipe: Connection, inherited: list[Connection]
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what Ctrl-C means
     for other in inherited:
         other.close()
     torch.set_num_threads(1)
-    parent = os.getppid()
+    parent, left = os.getppid(), list(jobs)
 
-    def say(done: int, metrics: Mapping[str, float]) -> None:
+    def say(key: str, done: int, metrics: Mapping[str, float]) -> None:
         if os.getppid() != parent:
             os._exit(1)  # the driver is gone: nobody would hear the result
-        pipe.send(("steps", (done, metrics)))
+        pipe.send(("steps", (key, done, metrics)))
 
     try:
-        work(store, key, job, say)
-        pipe.send(("done", None))
+        for outcome in work(store, jobs, say):
+            left.remove(outcome.key)
+            pipe.send(("ended", _sendable(outcome, jobs)))
     except BaseException as error:
-        pipe.send(("error", _sendable(error, job)))
+        pipe.send(("ended", _sendable(Outcome(left[0], error), jobs)))
     finally:
         pipe.close()
 
 
-def _sendable(error: BaseException, job: Job) -> WorkError | TombolaError:
+def _sendable(outcome: Outcome, jobs: Mapping[str, Job]) -> Outcome:
     """Our own errors as they are; anybody else's as text, which always gets through a pipe."""
-    if isinstance(error, TombolaError) and type(error).__module__ == TombolaError.__module__:
-        return error
+    error = outcome.error
+    ours = isinstance(error, TombolaError) and type(error).__module__ == TombolaError.__module__
+    if error is None or ours:
+        return outcome
     text = "".join(traceback.format_exception(error))
-    return JobFailedError(f"{type(error).__name__} in a {job.kind} job:\n{text}")
+    kind = jobs[outcome.key].kind
+    return Outcome(outcome.key, JobFailedError(f"{type(error).__name__} in a {kind} job:\n{text}"))

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from tombola.errors import CallError
 from tombola.recipes.job import Desk
-from tombola.train.evaluate import CHUNK, evaluate
+from tombola.train.evaluate import CHUNKS, evaluate
 from tombola.values.handle import Handle
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
@@ -183,7 +183,7 @@ def recompute_statistics(network: nn.Module, world: World, seen: Split) -> None:
         layer.momentum = None  # the plain mean over chunks
         layer.train()
     with torch.no_grad(), borrowed_generators():
-        for index in torch.arange(len(seen)).tensor_split(math.ceil(len(seen) / CHUNK)):
+        for index in torch.arange(len(seen)).tensor_split(math.ceil(len(seen) / CHUNKS["cpu"])):
             network(world.batch(seen, index).inputs)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

@@ -1,6 +1,7 @@
 """Which executor makes the steps of a training: a pure function of what is trained."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial, wraps
 from math import inf
@@ -14,7 +15,9 @@ from tombola.train.executors.compact import Compact
 from tombola.train.executors.dense import Dense
 from tombola.train.executors.executor import Executor, NotServedError
 from tombola.train.executors.layered import Found, Layered
+from tombola.train.executors.links import Link
 from tombola.train.executors.sparse import Sparse
+from tombola.train.executors.stacked import NAME, alone, chain_is_enough, check_stackable
 from tombola.train.leg import Leg
 from tombola.train.training import Training
 from tombola.values.params import Params
@@ -26,11 +29,13 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Choice:
     """name: what is recorded. build: from a training, its start, and what it goes on from.
-    why_dense: what kept another from serving; None where it serves, or none was asked for."""
+    why_dense: what kept another from serving; None where it serves, or none was asked for.
+    links: of the stacked executor, the network as a chain; None where it is mapped."""
 
     name: str
     build: Callable[[Training, Params, Leg | None], Executor]
     why_dense: str | None = None
+    links: tuple[Link, ...] | None = None
 
 
 def chosen(training: Training) -> Choice:
@@ -42,8 +47,7 @@ def chosen(training: Training) -> Choice:
     if training.world.numerics.executor == "dense":
         return Choice(Dense.name, Dense)
     reasons = []
-    asked = training.world.numerics.executor
-    for choose in (_compact,) if asked == "compact" else (_sparse, _layered):
+    for choose in _CHOICES[training.world.numerics.executor]:
         try:
             return choose(training)
         except NotServedError as reason:
@@ -54,6 +58,15 @@ def chosen(training: Training) -> Choice:
 def _compact(training: Training) -> Choice:
     compact.check_served(training)
     return Choice(Compact.name, partial(Compact, parts=_parts(training.world)))
+
+
+def _stacked(training: Training) -> Choice:
+    links = None
+    if chain_is_enough(training):
+        with suppress(NotServedError):
+            links = _links(training.world)
+    check_stackable(training, links)
+    return Choice(NAME, partial(alone, links=links), links=links)
 
 
 def _sparse(training: Training) -> Choice:
@@ -132,3 +145,10 @@ def _once(find: Callable[[World], T]) -> Callable[[World], T]:
 _links = _once(sparse.links_for)
 _layers = _once(layered.found_layers)
 _parts = _once(compact.parts_for)
+
+_CHOICES: dict[str, tuple[Callable[[Training], Choice], ...]] = {
+    "auto": (_sparse, _layered),
+    "sparse": (_sparse, _layered),
+    "compact": (_compact,),
+    NAME: (_stacked,),
+}

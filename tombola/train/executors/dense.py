@@ -15,7 +15,6 @@ from tombola.train.leg import Leg
 from tombola.train.optim import copied, load_slots, slots_of
 from tombola.train.select import Selection
 from tombola.train.training import Training
-from tombola.values.mask import Mask
 from tombola.values.params import Params
 from tombola.values.rng import reseed, stream
 from tombola.world.data.split import Split
@@ -34,7 +33,9 @@ class Dense:
 
     def __init__(self, training: Training, start: Params, resume: Leg | None) -> None:
         self.job, self.world = training, training.world
-        self.network = self.world.new_network(0)
+        self._device = self.world.numerics.torch_device
+        self._train = self.world.train.on(self._device)
+        self.network = self.world.numerics.place(self.world.new_network(0))
         self.compute: Callable[[Any], Any] = self.network
         held = start if resume is None else resume.coords
         fill(self.network, held)
@@ -50,7 +51,8 @@ class Dense:
         self.mask = training.mask if resume is None else resume.mask
         self.state = training.dynamics.init(self.mask, start) if resume is None else resume.state
         self.reached = training.step if resume is None else resume.step
-        self._select(self.mask)
+        self._here = self.mask.on(self._device)
+        self._select()
         self.network.train()
 
     def _coordinates(self, start: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -62,7 +64,7 @@ class Dense:
         own = dict(self.network.state_dict(keep_vars=True))
         coords = {name: tensor for name, tensor in own.items() if name in start}
         for name in sorted(set(start) - set(own)):
-            coords[name] = start[name].clone().requires_grad_(True)
+            coords[name] = start[name].to(self._device, copy=True).requires_grad_(True)
         return coords
 
     def _trained(self) -> dict[str, Tensor]:
@@ -74,7 +76,7 @@ class Dense:
         return {name: tensor for name, tensor in self.coords.items() if name in chosen}
 
     def _given(self, params: Params) -> nn.Module:
-        return self.world.network(params).eval().requires_grad_(False)
+        return self.world.numerics.place(self.world.network(params)).eval().requires_grad_(False)
 
     # -- steps -------------------------------------------------------------------------------
 
@@ -88,14 +90,15 @@ class Dense:
         for group, built in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = built * step.factor
         reseed(step.noise)
-        batch = self.world.batch(self.world.train, step.index, stream(step.noise, "prepare"))
-        effective = job.parametrisation.effective(self.coords, self.mask, number)
+        batch = self.world.batch(self._train, step.index, stream(step.noise, "prepare"))
+        effective = job.parametrisation.effective(self.coords, self._here, number)
         asked = job.dynamics.needs(self.state, number, self.world.steps)
         if asked:
             for tensor in effective.values():
                 tensor.retain_grad()
         given = {name: one.about(batch) for name, one in self.given.items()}
-        loss = job.objective.loss(self._call(effective), batch, given)
+        with self.world.numerics.autocast():
+            loss = job.objective.loss(self._call(effective), batch, given)
         penalty = job.objective.penalty(self.trained)
         total = loss if penalty is None else loss + penalty
         total.backward()
@@ -126,7 +129,7 @@ class Dense:
                     coords={n: t.detach() for n, t in self.coords.items()},
                     slots=slots,
                     grads=grads,
-                    mask=self.mask,
+                    mask=self._here,
                     rate=self.world.optimiser.lr * step.factor,
                     seed=self.job.seed,
                     until=self.world.steps,
@@ -139,34 +142,36 @@ class Dense:
                 slots[name].copy_(value)
         self.state = move.state
         if move.mask.digest != self.mask.digest:
-            self.mask = move.mask
-            self._select(move.mask)
+            self.mask, self._here = move.mask.on(torch.device("cpu")), move.mask.on(self._device)
+            self._select()
         return move.replaces_step
 
-    def _select(self, mask: Mask) -> None:
+    def _select(self) -> None:
         """Prepare the selections that keep cut weights from moving."""
-        names = [name for name in mask.names if name in self.trained]
-        self.selections = {n: Selection(mask[n], self.trained[n].dtype) for n in names}
+        names = [name for name in self._here.names if name in self.trained]
+        self.selections = {n: Selection(self._here[n], self.trained[n].dtype) for n in names}
 
     # -- looking -----------------------------------------------------------------------------
 
     def measure(self, split: Split) -> dict[str, float]:
         with torch.no_grad():
-            effective = self.job.parametrisation.effective(self.coords, self.mask, self.reached)
+            effective = self.job.parametrisation.effective(self.coords, self._here, self.reached)
         return evaluate(self.network, self.world, split, self._call(effective))
 
     def finite(self) -> bool:
-        return all(bool(torch.isfinite(tensor).all()) for tensor in self.trained.values())
+        found = [torch.isfinite(tensor).all() for tensor in self.trained.values()]
+        return bool(torch.stack(found).all())  # one wait for the device, not one a tensor
 
     def frozen(self) -> Callable[[], Params]:
-        now = self._copy()
-        return lambda: now
+        now = {name: tensor.detach().clone() for name, tensor in self._now().items()}
+        return lambda: copied(now)
 
-    def _copy(self) -> Params:
+    def _now(self) -> dict[str, Tensor]:
         # Asked for anew, since a network may put another tensor in the place of a buffer.
         now = {**self.coords, **self.network.state_dict(keep_vars=True)}
-        return Params({name: now[name].detach().clone() for name in self.coords})
+        return {name: now[name] for name in self.coords}
 
     def standing(self) -> Standing:
         slots = copied(slots_of(self.optimiser, self.trained))
-        return Standing(coords=self._copy(), slots=slots, mask=self.mask, state=self.state)
+        state = copied(self.state)
+        return Standing(coords=copied(self._now()), slots=slots, mask=self.mask, state=state)

@@ -123,6 +123,8 @@ def check_served(training: Training) -> None:
         raise NotServedError(f"the mask cuts {', '.join(beside)}")
     if world.numerics.dtype != "float32":
         raise NotServedError(f"dtype {world.numerics.dtype} is not float32")
+    if world.numerics.device != "cpu":
+        raise NotServedError(f"device {world.numerics.device} is not cpu")
     inputs = world.train.inputs
     if not isinstance(inputs, Tensor) or inputs.dim() < 2:
         raise NotServedError("its inputs are not one tensor (examples, ...)")

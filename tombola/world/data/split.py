@@ -38,8 +38,24 @@ class Split:
         ]
         return digest(["split", repr(nested(lambda _: None, self.inputs)), *parts])
 
+    def on(self, device: torch.device) -> "Split":
+        """The same examples in the memory of a device; moved once."""
+        if device.type == "cpu":
+            return self
+        if device not in self._elsewhere:
+            inputs, targets = (
+                nested(lambda t: t.to(device), side) for side in (self.inputs, self.targets)
+            )
+            self._elsewhere[device] = Split(inputs, targets, self.classes, self.identity)
+        return self._elsewhere[device]
+
+    @cached_property
+    def _elsewhere(self) -> "dict[torch.device, Split]":
+        return {}
+
     def take(self, index: Tensor) -> Batch:
         """The examples at these places, in this order."""
+        index = index.to(leaves(self.inputs)[0].device, non_blocking=True)
         return Batch(
             nested(lambda t: t.index_select(0, index), self.inputs),
             nested(lambda t: t.index_select(0, index), self.targets),
