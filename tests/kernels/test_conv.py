@@ -136,7 +136,7 @@ def test_each_tap_meets_inputs_of_one_remainder() -> None:
 
 
 def test_the_table_of_layers_has_every_kernel_and_rises_in_intensity() -> None:
-    assert set(LAYER_BREAK_EVEN) == {"c", "c plain", "torch"}
+    assert set(LAYER_BREAK_EVEN) == {"c", "c plain", "numba", "torch"}
     for kinds in LAYER_BREAK_EVEN.values():
         for rows in kinds.values():
             assert list(rows) == sorted(rows)

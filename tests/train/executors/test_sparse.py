@@ -13,6 +13,8 @@ from tombola.pieces.dynamics import RigL
 from tombola.pieces.parametrisation import EdgePopup, Frozen
 from tombola.testing import toy_net, toy_world
 from tombola.train.executors import chosen
+from tombola.train.executors.choose import _sparse
+from tombola.train.executors.executor import NotServedError
 from tombola.train.executors.sparse import Layout, Sparse
 from tombola.train.leg import Leg
 from tombola.train.loop import train
@@ -248,12 +250,17 @@ def not_served() -> dict[str, tuple[Training, str]]:
 def test_what_it_does_not_serve_is_left_to_the_plain_one_and_said(case: str) -> None:
     job, reason = not_served()[case]
     choice = chosen(job)
-    assert choice.name == "dense"
-    assert choice.why_dense is not None and reason in choice.why_dense
+    if choice.name == "dense":
+        assert choice.why_dense is not None and reason in choice.why_dense
+    else:  # another executor takes what this one does not
+        assert choice.name.startswith("layered") and case in ("objective", "model")
+    with pytest.raises(NotServedError, match=reason):
+        _sparse(job)
 
 
 def test_a_kernel_there_is_not_leaves_it_to_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "kernel_named", lambda name: None)
+    for look in ("kernel_named", "convolution_named"):
+        monkeypatch.setattr(choose, look, lambda name: None)
     leg = train(training(toy_world(numerics=SPARSE, steps=5)))
     assert leg.executor == "dense"
     assert leg.why_dense == f"this machine has no kernel {SPARSE.kernel!r}"

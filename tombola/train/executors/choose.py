@@ -13,7 +13,7 @@ from tombola.kernels.break_even import break_even, layer_break_even
 from tombola.train.executors import compact, layered, sparse
 from tombola.train.executors.compact import Compact
 from tombola.train.executors.dense import Dense
-from tombola.train.executors.executor import Executor, NotServedError
+from tombola.train.executors.executor import DenseIsFasterError, Executor, NotServedError
 from tombola.train.executors.layered import Found, Layered
 from tombola.train.executors.links import Link
 from tombola.train.executors.sparse import Sparse
@@ -46,12 +46,14 @@ def chosen(training: Training) -> Choice:
     """
     if training.world.numerics.executor == "dense":
         return Choice(Dense.name, Dense)
-    reasons = []
+    reasons: list[str] = []
     for choose in _CHOICES[training.world.numerics.executor]:
         try:
             return choose(training)
         except NotServedError as reason:
             reasons.append(str(reason))
+            if isinstance(reason, DenseIsFasterError):
+                break
     return Choice(Dense.name, Dense, "; ".join(dict.fromkeys(reasons)))
 
 
@@ -82,7 +84,7 @@ def _sparse(training: Training) -> Choice:
         density = sum(training.mask.kept(name, count) for name, count in counts.items()) / total
         limit = break_even(numerics.kernel, total)
         if density > limit:
-            raise NotServedError(f"a density above {limit:g}, where dense is faster")
+            raise DenseIsFasterError(f"a density above {limit:g}, where dense is faster")
     return Choice(sparse.name_of(kernel), partial(Sparse, kernel=kernel, links=links))
 
 
@@ -115,8 +117,8 @@ def _served_layers(training: Training, layers: Mapping[str, Found]) -> Iterator[
         if layer.hindrance is not None:
             reasons[name] = (inf, f"{name} stays dense: {layer.hindrance}")
         elif density > limit:
-            why = f"{name} at densities above {limit:g}, where dense is faster"
-            reasons[name] = (density - limit, why)
+            above = f"at a density above {limit:g}" if limit else "at any density"
+            reasons[name] = (density - limit, f"{name}: {above} dense is faster")
         else:
             yield name
     if len(reasons) == len(cut):

@@ -15,6 +15,10 @@ class NotServedError(Exception):
     """Why an executor does not train something; the text names the part. Another one does."""
 
 
+class DenseIsFasterError(NotServedError):
+    """It would serve, but does not pay; nor would any other."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One optimiser step.

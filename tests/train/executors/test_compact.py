@@ -229,7 +229,6 @@ def test_a_training_through_the_loop_says_so() -> None:
             "0 is applied to rows of an example",
         ),
     ],
-    ids=str,
 )
 def test_a_network_that_is_no_row_is_left_to_dense_and_the_part_is_named(
     network: Callable[[], nn.Module], text: str

@@ -241,7 +241,7 @@ def test_auto_takes_layers_where_it_pays_and_names_one_where_none_does() -> None
     world = images_world(model, numerics=Numerics(kernel="torch"))
     choice = chosen(training(world))
     assert choice.name == "dense" and choice.why_dense is not None
-    assert ".weight has density 0." in choice.why_dense and "break-even" in choice.why_dense
+    assert ".weight: at a" in choice.why_dense and "dense is faster" in choice.why_dense
     if best_kernel().name != "c":
         pytest.skip("no kernel that pays here")
     world = replace(world, numerics=Numerics(kernel="c"))
