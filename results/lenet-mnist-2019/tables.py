@@ -11,7 +11,7 @@ from tombola.lab.statistics import paired
 
 DOCUMENT = json.loads((Path(__file__).parent / "study.json").read_text())
 ROWS = {(row["arm"], row["round"]): row for row in DOCUMENT["rows"]}
-ARMS = ("ticket", "reinit", "shuffle", "oneshot")
+ARMS = ("ticket", "reinit", "shuffle")
 PAPER = [  # imp, iterative unless it says one-shot; densities in the paper's own words
     ("learns faster than dense, and better", "51.3 %", 3),
     ("earliest stop, 38 % before dense", "21.1 %", 7),
