@@ -453,6 +453,7 @@ def test_in_a_terminal_nothing_is_left_when_it_is_over(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "" if colour else "1")
     monkeypatch.setattr(tombola.lab.engines.engine, "SAY_EVERY", 0.0)
+    monkeypatch.setattr(tombola.out.progress, "DRAW_EVERY", 0.0)
     keyboard = Keyboard(columns, rows)
     print("before", file=keyboard.stream, flush=True)
     with watching(keyboard.stream) as watcher:

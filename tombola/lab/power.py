@@ -198,7 +198,7 @@ def widest(sd: float, n: int, confidence: float = CAUTION) -> float:
     """Upper bound, one-sided, of the standard deviation of which `sd` was seen in n normal values.
 
     >>> f"{widest(1.0, 5):.3f}, {widest(1.0, 50):.3f}"
-    '1.558, 1.098'
+    '1.558, 1.099'
     """
     return sd * math.sqrt((n - 1) / float(stats.chi2.ppf(1 - confidence, n - 1)))
 

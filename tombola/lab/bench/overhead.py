@@ -9,19 +9,26 @@ from typing import Any
 from unittest.mock import patch
 
 from tombola.lab.bench.measure import Measured, rounded
+from tombola.lab.engines.processes import load_compiler
 from tombola.lab.store import Store
 from tombola.lab.study import find
 from tombola.pieces.rule import ByScore
 from tombola.recipes.imp import IMP
 from tombola.train import loop
 from tombola.train.executors.dense import Dense
+from tombola.train.executors.layered import Layered
 from tombola.train.executors.sparse import Sparse
 from tombola.values.params import Params
 from tombola.world.world import World
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
-    "steps": ((Dense, "advance"), (Sparse, "advance")),
-    "evaluations": ((Dense, "measure"), (Sparse, "measure"), (loop, "evaluate")),
+    "steps": ((Dense, "advance"), (Layered, "advance"), (Sparse, "advance")),
+    "evaluations": (
+        (Dense, "measure"),
+        (Layered, "measure"),
+        (Sparse, "measure"),
+        (loop, "evaluate"),
+    ),
     "store, read and written": ((Store, "record"), (Store, "recall"), (Store, "fetch")),
     "digests checked": ((Params, "rehash"),),
     "cuts": ((ByScore, "cut"),),
@@ -33,6 +40,7 @@ def overhead(world: World, steps: int = 2_000) -> Measured:
     judged round and two others."""
     short = replace(world, steps=steps, evaluate_every=min(world.evaluate_every or steps, steps))
     spent: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+    load_compiler()  # once in a process, whatever it trains
     with tempfile.TemporaryDirectory() as folder, _watched(spent):
         began = time.perf_counter()
         find(IMP, short, seeds=1, jobs=1, store=folder)

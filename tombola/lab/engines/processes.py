@@ -34,7 +34,7 @@ def can_fork() -> bool:
 
 
 @functools.cache
-def _load_compiler() -> None:
+def load_compiler() -> None:
     """With its first optimiser a process imports torch's compiler, a second's work.
 
     Done here, while the first jobs run, every later fork has it: 44 trainings of 60 steps, two at
@@ -89,7 +89,7 @@ class Processes:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def wait(self) -> Outcome:
-        _load_compiler()
+        load_compiler()
         while True:
             for pipe in wait(list(self._running)):
                 assert isinstance(pipe, Connection)
