@@ -87,11 +87,12 @@ from tombola.recipes import (
     KD_TICKET,
     OBS,
     ONESHOT,
+    PROSPR,
     RIGL,
     SNIP,
     Recipe,
 )
-from tombola.recipes.catalogue import RENDA_2020, ZHOU_2019
+from tombola.recipes.catalogue import FORESIGHT, RENDA_2020, ZHOU_2019
 from tombola.recipes.job import Loop, NoDesk
 from tombola.recipes.jobs import Init, Prune
 from tombola.testing import (
@@ -211,6 +212,8 @@ RECIPES: list[Recipe] = [
     replace(IMP, name="dense alone", schedule=UpTo(of=Densities(), round=0)),
     replace(SNIP, name="snip, frozen", parametrisation=Frozen()),
     replace(ONESHOT, name="one cut, frozen", rewind=ToStep(step=20), parametrisation=Frozen()),
+    *(find_recipe(name) for name in FORESIGHT if name != "prospr"),
+    replace(PROSPR, rule=ByScore(score=ProsPr(batch_size=40))),
     *(replace(find_recipe(name), schedule=LayerRates(rounds=2)) for name in ZHOU_2019),
     *(replace(find_recipe(name), schedule=Geometric(rounds=2)) for name in RENDA_2020),
 ]
