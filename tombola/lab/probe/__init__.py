@@ -1,5 +1,6 @@
 """Probes: what finished tickets can be asked beside a verdict."""
 
+from tombola.lab.probe.effective import EFFECTIVE, Effective
 from tombola.lab.probe.overlap import OVERLAP, Overlap
 from tombola.lab.probe.path import Path
 from tombola.lab.probe.probe import Chart, Probe, Row, Shown, Table, abreast, finished
@@ -7,6 +8,8 @@ from tombola.lab.probe.stability import ONSET, STABILITY, Stability
 
 __all__ = [
     "Chart",
+    "EFFECTIVE",
+    "Effective",
     "ONSET",
     "OVERLAP",
     "Overlap",

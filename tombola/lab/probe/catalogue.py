@@ -3,5 +3,6 @@
 PROBES: dict[str, str] = {
     "stability": "tombola.lab.probe.stability:STABILITY",
     "onset": "tombola.lab.probe.stability:ONSET",
+    "effective": "tombola.lab.probe.effective:EFFECTIVE",
     "overlap": "tombola.lab.probe.overlap:OVERLAP",
 }
