@@ -20,7 +20,8 @@ class GraSP:
     Shapes: one score per weight, in the weight's own shape.
 
     The loss is the sum over batches of each batch's mean loss at outputs divided by `temperature`,
-    in inference mode. One pass keeps the whole graph of each batch in memory, one batch at a time.
+    in inference mode. Two passes over several batches, one over a single one; the graph of one
+    batch is in memory at a time.
 
     Source: Wang, Zhang & Grosse 2020 (arXiv 2002.07376), which removes the largest of -w (H g);
     this is its negative, higher meaning keep. 10 examples of each class and a temperature of 200
@@ -61,11 +62,13 @@ class GraSP:
                 loss, tuple(weights.values()), create_graph=graph, materialize_grads=True
             )
 
-        of_batches = [slopes(batch, graph=False) for batch in batches]
-        gradient = [torch.stack(parts).sum(0) for parts in zip(*of_batches, strict=True)]
+        # A single batch is differentiated once; several again, so that one graph lives at a time.
+        several = len(batches) > 1
+        of_batches = [slopes(batch, graph=not several) for batch in batches]
+        gradient = [torch.stack(parts).sum(0).detach() for parts in zip(*of_batches, strict=True)]
         product = [torch.zeros_like(weight) for weight in weights.values()]
-        for batch in batches:
-            again = slopes(batch, graph=True)
+        for batch, once in zip(batches, of_batches, strict=True):
+            again = slopes(batch, graph=True) if several else once
             along = torch.stack([(g * s).sum() for g, s in zip(gradient, again, strict=True)]).sum()
             if along.requires_grad:
                 parts = torch.autograd.grad(along, tuple(weights.values()), materialize_grads=True)
