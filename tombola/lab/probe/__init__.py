@@ -4,6 +4,7 @@ from tombola.lab.probe.effective import EFFECTIVE, Effective
 from tombola.lab.probe.overlap import OVERLAP, Overlap
 from tombola.lab.probe.path import Path
 from tombola.lab.probe.probe import Chart, Probe, Row, Shown, Table, abreast, finished
+from tombola.lab.probe.sensitivity import SENSITIVITY, Sensitivity
 from tombola.lab.probe.stability import ONSET, STABILITY, Stability
 
 __all__ = [
@@ -16,7 +17,9 @@ __all__ = [
     "Path",
     "Probe",
     "Row",
+    "SENSITIVITY",
     "STABILITY",
+    "Sensitivity",
     "Shown",
     "Stability",
     "Table",

@@ -5,4 +5,5 @@ PROBES: dict[str, str] = {
     "onset": "tombola.lab.probe.stability:ONSET",
     "effective": "tombola.lab.probe.effective:EFFECTIVE",
     "overlap": "tombola.lab.probe.overlap:OVERLAP",
+    "sensitivity": "tombola.lab.probe.sensitivity:SENSITIVITY",
 }
