@@ -99,7 +99,7 @@ def test_draws_are_of_reinit_and_of_its_longer_form(say: Say) -> None:
 
 def test_arms_are_listed_and_near_names_are_offered(say: Say) -> None:
     listed = document(say, "ls", "arms")["arms"]
-    assert [entry["name"] for entry in listed] == ["ticket", *BESIDE_IMP]
+    assert [entry["name"] for entry in listed] == ["ticket", *CONTROLS]
     assert all(entry["summary"] for entry in listed)
     for wrong, meant in (("randon", "random"), ("thin-long", "thin-longer"), ("ekr", "erk")):
         call = ("find", "imp", "--on", "digits-short", "--arms", f"dense,{wrong}")
@@ -113,6 +113,7 @@ def test_an_arm_that_cannot_stand_there_is_refused_before_anything_is_written(
     for recipe, arm, message in (
         ("rigl", "dense-longer", "there is nothing to lengthen"),
         ("kd-ticket", "thin", "learn from other networks"),
+        ("imp", "inverted", "does not cut by a score before training"),
     ):
         status, out, err = say("find", recipe, "--on", "digits-short", "--arms", f"dense,{arm}")
         assert (status, out) == (2, "") and message in " ".join(err.replace("│", " ").split())
