@@ -12,12 +12,12 @@ CRITERIA = replace(SNIP, schedule=Densities(values=(0.2, 0.1, 0.05, 0.02)))
 
 
 def mnist_brief(data: Path | None = None) -> World:
-    """`mnist-lenet` with 200 steps, judged at 5 %."""
+    """`mnist-lenet` with 800 steps, judged at 5 %."""
     return replace(
         mnist_lenet(data),
-        name="mnist-lenet-200",
-        steps=200,
-        evaluate_every=50,
+        name="mnist-lenet-800",
+        steps=800,
+        evaluate_every=100,
         judged_density=0.05,
         margin=0.01,
     )

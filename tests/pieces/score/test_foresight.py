@@ -407,3 +407,37 @@ def test_what_scores_take_is_said_before_anything_is_trained() -> None:
     for rule in (ByScore(score=ProsPr()), Stepwise(score=ProsPr())):
         assert "wants 1024 training examples, there are 1023" in str(rule.refuses(setting))
     assert Stepwise(score=SynFlow()).refuses(setting) is None
+
+
+# -- cost ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "passes"),
+    [
+        (ByScore(score=Saliency(batch_size=12)), 1),
+        (ByScore(score=GraSP(batch_size=12)), 1),
+        (ByScore(score=GraSP(batches=2, batch_size=12)), 4),
+        (ByScore(score=ProsPr(batch_size=12, steps=3)), 4),
+        (Stepwise(score=Saliency(batch_size=12), steps=5), 5),
+        (Stepwise(score=SynFlow(), steps=5), 5),
+    ],
+    ids=str,
+)
+def test_a_cut_runs_the_network_no_more_often_than_it_must(
+    rule: ByScore | Stepwise, passes: int
+) -> None:
+    class Counting(TinyProbe):
+        calls = 0
+
+        def loss(self, params: Mapping[str, Tensor], batch: Any, **more: float) -> Tensor:
+            self.calls += 1
+            return super().loss(params, batch, **more)
+
+        def flow(self, params: Mapping[str, Tensor]) -> Tensor:
+            self.calls += 1
+            return super().flow(params)
+
+    probe = Counting()
+    rule.cut(snapshot(), probe, Target(round=1, density=0.3))
+    assert probe.calls == passes

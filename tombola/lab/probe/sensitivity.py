@@ -79,7 +79,7 @@ class Sensitivity:
     here single weights, by magnitude.
 
     Raises:
-        CallError: no density, one outside [0, 1), or no examples.
+        CallError: no density, one outside (0, 1), or no examples.
     """
 
     name: str = field(default="sensitivity", repr=False, metadata={"identity": False})
@@ -94,13 +94,13 @@ class Sensitivity:
         repr=False,
         metadata={"identity": False},
     )
-    densities: tuple[float, ...] = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.0)
+    densities: tuple[float, ...] = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
     examples: int = 10_000
 
     def __post_init__(self) -> None:
-        if not self.densities or not all(0 <= density < 1 for density in self.densities):
+        if not self.densities or not all(0 < density < 1 for density in self.densities):
             raise CallError(
-                f"Sensitivity(densities={self.densities!r}): want fractions kept in [0, 1)."
+                f"Sensitivity(densities={self.densities!r}): want fractions kept in (0, 1)."
             )
         if self.examples < 1:
             raise CallError(f"Sensitivity(examples={self.examples}): want at least one.")
