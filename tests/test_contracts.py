@@ -55,20 +55,25 @@ from tombola.pieces.score import (
     LAMP,
     Both,
     BySign,
+    Force,
     Gradient,
+    GraSP,
     Magnitude,
     MagnitudeIncrease,
     Movement,
     Probe,
+    ProsPr,
     Random,
     Reversed,
     Saliency,
     Score,
     Sign,
     Snapshot,
+    SynFlow,
     When,
 )
 from tombola.pieces.setting import Setting
+from tombola.pieces.stepwise import Stepwise
 from tombola.pieces.surgeon import OptimalBrainSurgeon
 from tombola.recipes import (
     BERT_TICKET,
@@ -82,11 +87,12 @@ from tombola.recipes import (
     KD_TICKET,
     OBS,
     ONESHOT,
+    PROSPR,
     RIGL,
     SNIP,
     Recipe,
 )
-from tombola.recipes.catalogue import RENDA_2020, ZHOU_2019
+from tombola.recipes.catalogue import FORESIGHT, RENDA_2020, ZHOU_2019
 from tombola.recipes.job import Loop, NoDesk
 from tombola.recipes.jobs import Init, Prune
 from tombola.testing import (
@@ -123,6 +129,12 @@ SCORES: list[Score] = [
     Both(first=Magnitude(when=When.START), second=Magnitude()),
     BySign(of=MagnitudeIncrease()),
     BySign(of=Saliency(), sign=Sign.DIFFERENT),
+    Force(),
+    GraSP(),
+    GraSP(batches=2, batch_size=20, temperature=1.0),
+    SynFlow(),
+    ProsPr(batch_size=40),
+    ProsPr(steps=4, batches=2, batch_size=20, momentum=0.9),
 ]
 ALLOCATIONS: list[Allocation] = [Global(), Uniform(), ERK(), ByRate()]
 SCHEDULES: list[Schedule] = [
@@ -156,6 +168,9 @@ BY_RATE = ByScore(score=Magnitude(), allocation=ByRate())
 RULES: list[Rule] = [
     *(ByScore(score=score, allocation=one) for score in SCORES for one in ALLOCATIONS),
     FEW,
+    Stepwise(score=SynFlow(), steps=7),
+    Stepwise(score=Saliency(), steps=3, allocation=ERK()),
+    Stepwise(score=Force(), steps=3, revives=True),
     Restarting(rule=ByScore(score=Magnitude()), kept=KeepSign(of=Reinit())),
     Restarting(rule=FEW, kept=ZeroShrunk()),
 ]
@@ -197,6 +212,8 @@ RECIPES: list[Recipe] = [
     replace(IMP, name="dense alone", schedule=UpTo(of=Densities(), round=0)),
     replace(SNIP, name="snip, frozen", parametrisation=Frozen()),
     replace(ONESHOT, name="one cut, frozen", rewind=ToStep(step=20), parametrisation=Frozen()),
+    *(find_recipe(name) for name in FORESIGHT if name != "prospr"),
+    replace(PROSPR, rule=ByScore(score=ProsPr(batch_size=40))),
     *(replace(find_recipe(name), schedule=LayerRates(rounds=2)) for name in ZHOU_2019),
     *(replace(find_recipe(name), schedule=Geometric(rounds=2)) for name in RENDA_2020),
 ]

@@ -1,6 +1,15 @@
 """Methods and controls as data."""
 
-from tombola.recipes.controls import Dense, Longer, RandomMask, Reinit, Shuffle, Thin, Uncut
+from tombola.recipes.controls import (
+    Dense,
+    Inverted,
+    Longer,
+    RandomMask,
+    Reinit,
+    Shuffle,
+    Thin,
+    Uncut,
+)
 from tombola.recipes.deconstructing import (
     FREEZE_GROWN,
     FREEZE_GROWN_ZERO_SHRUNK,
@@ -35,6 +44,15 @@ from tombola.recipes.deconstructing import (
 )
 from tombola.recipes.distil import KD_LR_REWIND, KD_REWIND, KD_TICKET
 from tombola.recipes.edge_popup import EDGE_POPUP
+from tombola.recipes.foresight import (
+    FORCE,
+    GRASP,
+    ITERATIVE_SNIP,
+    MAGNITUDE_AT_START,
+    PROSPR,
+    RANDOM_AT_START,
+    SYNFLOW,
+)
 from tombola.recipes.imp import IMP, IMP_CONTINUED, IMP_REWIND, ONESHOT
 from tombola.recipes.obs import OBS
 from tombola.recipes.recipe import Recipe, Round, grow, iterate
@@ -56,12 +74,15 @@ __all__ = [
     "BERT_TICKET",
     "EDGE_POPUP",
     "FINE_TUNE",
+    "FORCE",
     "FREEZE_GROWN",
     "FREEZE_GROWN_ZERO_SHRUNK",
     "FREEZE_INIT",
+    "GRASP",
     "IMP",
     "IMP_CONTINUED",
     "IMP_REWIND",
+    "ITERATIVE_SNIP",
     "KD_LR_REWIND",
     "KD_REWIND",
     "KD_TICKET",
@@ -77,6 +98,7 @@ __all__ = [
     "LAYERWISE_SNIP",
     "LOW_RATE_REWIND",
     "LR_REWIND",
+    "MAGNITUDE_AT_START",
     "MAGNITUDE_INCREASE",
     "MAGNITUDE_INCREASE_DIFFERENT_SIGN",
     "MAGNITUDE_INCREASE_SAME_SIGN",
@@ -91,6 +113,8 @@ __all__ = [
     "ONESHOT_LOW_RATE_REWIND",
     "ONESHOT_LR_REWIND",
     "ONESHOT_WEIGHT_REWIND",
+    "PROSPR",
+    "RANDOM_AT_START",
     "RANDOM_MASK",
     "RANDOM_SIGN_CONSTANT",
     "RANDOM_SIGN_CONSTANT_RESCALED",
@@ -102,8 +126,10 @@ __all__ = [
     "SMALL_INIT_SMALL_FINAL",
     "SNIP",
     "SURVIVOR_REINIT",
+    "SYNFLOW",
     "WEIGHT_REWIND",
     "Dense",
+    "Inverted",
     "Longer",
     "RandomMask",
     "Recipe",

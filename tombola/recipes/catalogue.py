@@ -46,6 +46,17 @@ RENDA_2020 = (
     "oneshot-low-rate-rewind",
 )
 
+# What to cut before training, the same.
+FORESIGHT = (
+    "iterative-snip",
+    "force",
+    "grasp",
+    "synflow",
+    "prospr",
+    "magnitude-at-start",
+    "random-at-start",
+)
+
 RECIPES: dict[str, str] = {
     "imp": "tombola.recipes.imp:IMP",
     "imp-rewind": "tombola.recipes.imp:IMP_REWIND",
@@ -54,6 +65,7 @@ RECIPES: dict[str, str] = {
     **{name: f"tombola.recipes.retraining:{name.replace('-', '_').upper()}" for name in RENDA_2020},
     "bert-ticket": "tombola.recipes.transfer:BERT_TICKET",
     "snip": "tombola.recipes.snip:SNIP",
+    **{name: f"tombola.recipes.foresight:{name.replace('-', '_').upper()}" for name in FORESIGHT},
     "obs": "tombola.recipes.obs:OBS",
     "rigl": "tombola.recipes.rigl:RIGL",
     "edge-popup": "tombola.recipes.edge_popup:EDGE_POPUP",

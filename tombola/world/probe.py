@@ -1,14 +1,17 @@
 """Access to loss, outputs and training examples for scores and rules."""
 
 from collections.abc import Mapping
+from functools import cached_property, partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from tombola.errors import RecipeError
 from tombola.values.rng import stream
-from tombola.world.batch import Batch
+from tombola.world.batch import Batch, leaves, nested
+from tombola.world.plumbing import plumbing
 from tombola.world.world import World
 
 
@@ -30,14 +33,36 @@ class NetworkProbe:
         parts = order[: count * size].split(size)
         return [self._world.batch(self._world.train, index) for index in parts]
 
-    def loss(self, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        return self._world.objective.loss(
-            lambda inputs: functional_call(self._network, dict(params), (inputs,)), batch, {}
-        )
+    def loss(
+        self, params: Mapping[str, Tensor], batch: Batch, *, temperature: float = 1.0
+    ) -> Tensor:
+        def call(inputs: Any) -> Any:
+            raw = functional_call(self._network, dict(params), (inputs,))
+            return raw if temperature == 1.0 else nested(lambda part: part / temperature, raw)
+
+        return self._world.objective.loss(call, batch, {})
 
     def outputs(self, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
         result: Tensor = functional_call(self._network, dict(params), (batch.inputs,))
         return result
 
+    def flow(self, params: Mapping[str, Tensor]) -> Tensor:
+        dtype = next(tensor.dtype for tensor in params.values() if tensor.is_floating_point())
+        inputs = nested(partial(_ones, dtype=dtype), self._one_input)
+        outputs = functional_call(self._plumbing, dict(params), (inputs,))
+        return torch.stack([part.sum() for part in leaves(outputs)]).sum()
+
+    @cached_property
+    def _one_input(self) -> Any:
+        return self._world.batch(self._world.train, torch.zeros(1, dtype=torch.int64)).inputs
+
+    @cached_property
+    def _plumbing(self) -> nn.Module:
+        return plumbing(self._network)
+
     def stream(self, *names: object) -> torch.Generator:
         return stream(self._seed, *names)
+
+
+def _ones(like: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.ones_like(like, dtype=dtype if like.is_floating_point() else like.dtype)

@@ -1,19 +1,25 @@
 """Probes: what finished tickets can be asked beside a verdict."""
 
+from tombola.lab.probe.effective import EFFECTIVE, Effective
 from tombola.lab.probe.overlap import OVERLAP, Overlap
 from tombola.lab.probe.path import Path
 from tombola.lab.probe.probe import Chart, Probe, Row, Shown, Table, abreast, finished
+from tombola.lab.probe.sensitivity import SENSITIVITY, Sensitivity
 from tombola.lab.probe.stability import ONSET, STABILITY, Stability
 
 __all__ = [
     "Chart",
+    "EFFECTIVE",
+    "Effective",
     "ONSET",
     "OVERLAP",
     "Overlap",
     "Path",
     "Probe",
     "Row",
+    "SENSITIVITY",
     "STABILITY",
+    "Sensitivity",
     "Shown",
     "Stability",
     "Table",

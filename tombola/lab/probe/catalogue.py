@@ -3,5 +3,7 @@
 PROBES: dict[str, str] = {
     "stability": "tombola.lab.probe.stability:STABILITY",
     "onset": "tombola.lab.probe.stability:ONSET",
+    "effective": "tombola.lab.probe.effective:EFFECTIVE",
     "overlap": "tombola.lab.probe.overlap:OVERLAP",
+    "sensitivity": "tombola.lab.probe.sensitivity:SENSITIVITY",
 }

@@ -1,11 +1,13 @@
 """Size of the gradient: how fast the loss changes with a weight."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tombola.errors import RecipeError
 from tombola.pieces.score.score import Need, Probe, Snapshot, When
@@ -57,6 +59,16 @@ def gradients(
         torch.stack(losses).sum(), tuple(weights.values()), materialize_grads=True
     )
     return dict(zip(weights, found, strict=True))
+
+
+def twice_differentiable() -> AbstractContextManager[None]:
+    """Inside, attention has second derivatives: torch's fast kernels have none.
+
+    >>> with twice_differentiable():
+    ...     pass
+    """
+    found: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+    return found
 
 
 def check_batches(where: str, batches: int, batch_size: int) -> None:

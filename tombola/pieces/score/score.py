@@ -57,12 +57,23 @@ class Probe(Protocol):
         """`count` batches of `size` distinct training examples, without replacement in all."""
         ...
 
-    def loss(self, params: Mapping[str, Tensor], batch: Any) -> Tensor:
-        """Mean loss of the network with these tensors (missing ones are an error), a scalar."""
+    def loss(self, params: Mapping[str, Tensor], batch: Any, *, temperature: float = 1.0) -> Tensor:
+        """Mean loss of the network with these tensors (missing ones are an error), a scalar; of its
+        raw outputs divided by `temperature`."""
         ...
 
     def outputs(self, params: Mapping[str, Tensor], batch: Any) -> Tensor:
         """Raw outputs of the network, first dimension the examples."""
+        ...
+
+    def flow(self, params: Mapping[str, Tensor]) -> Tensor:
+        """Sum of the raw outputs for one input of ones, with these tensors and in their dtype.
+
+        Normalisation passes on what it gets, scaled and shifted by its own weight and bias, so that
+        tensors without negative entries give a sum over paths. Takes the shape of an input from the
+        training examples, and nothing else; of whole numbers too, so of words, the one with number
+        1.
+        """
         ...
 
     def stream(self, *names: object) -> torch.Generator:

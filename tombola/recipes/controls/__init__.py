@@ -15,6 +15,7 @@ from tombola.recipes.controls.control import (
 )
 from tombola.recipes.controls.dense import Dense
 from tombola.recipes.controls.half_width import HalfWidth
+from tombola.recipes.controls.inverted import Inverted
 from tombola.recipes.controls.longer import Longer
 from tombola.recipes.controls.random_mask import RandomMask
 from tombola.recipes.controls.reinit import Reinit
@@ -28,6 +29,7 @@ __all__ = [
     "Dense",
     "Drawn",
     "HalfWidth",
+    "Inverted",
     "Longer",
     "RandomMask",
     "Reference",
@@ -61,5 +63,5 @@ _AS_LONG: tuple[Control, ...] = (
 
 CONTROLS: dict[str, Control] = {
     control.name: control
-    for control in (*_AS_LONG, Uncut(), *(Longer(of=control) for control in _AS_LONG))
+    for control in (*_AS_LONG, Inverted(), Uncut(), *(Longer(of=control) for control in _AS_LONG))
 }
