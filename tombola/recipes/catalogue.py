@@ -46,6 +46,25 @@ RENDA_2020 = (
     "oneshot-low-rate-rewind",
 )
 
+# Sparse from the first step, or made so within one training.
+SPARSE_TRAINING = (
+    "static",
+    "static-uniform",
+    "static-fan-in",
+    "set",
+    "set-uniform",
+    "set-itop",
+    "rigl-uniform",
+    "rigl-fan-in",
+    "rigl-itop",
+    "gradual",
+    "gradual-uniform",
+    "snfs",
+    "deep-r",
+    "granet",
+    "ac-dc",
+)
+
 RECIPES: dict[str, str] = {
     "imp": "tombola.recipes.imp:IMP",
     "imp-rewind": "tombola.recipes.imp:IMP_REWIND",
@@ -56,6 +75,10 @@ RECIPES: dict[str, str] = {
     "snip": "tombola.recipes.snip:SNIP",
     "obs": "tombola.recipes.obs:OBS",
     "rigl": "tombola.recipes.rigl:RIGL",
+    **{
+        name: f"tombola.recipes.sparse_training:{name.replace('-', '_').upper()}"
+        for name in SPARSE_TRAINING
+    },
     "edge-popup": "tombola.recipes.edge_popup:EDGE_POPUP",
     "kd-ticket": "tombola.recipes.distil:KD_TICKET",
     "kd-rewind": "tombola.recipes.distil:KD_REWIND",
