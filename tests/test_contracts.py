@@ -47,8 +47,15 @@ from tombola.pieces.dynamics import (
     RigL,
     Static,
 )
-from tombola.pieces.parametrisation import EdgePopup, Frozen, Identity, Parametrisation
-from tombola.pieces.parametrisation.edge_popup import Weights
+from tombola.pieces.parametrisation import (
+    EdgePopup,
+    Frozen,
+    Identity,
+    Parametrisation,
+    Ranking,
+    Supermask,
+    Weights,
+)
 from tombola.pieces.restarting import Restarting
 from tombola.pieces.rewind import Stay, ToStep
 from tombola.pieces.rule import ByScore, Cut, Rule
@@ -85,7 +92,6 @@ from tombola.pieces.setting import Setting
 from tombola.pieces.surgeon import OptimalBrainSurgeon
 from tombola.recipes import (
     BERT_TICKET,
-    EDGE_POPUP,
     FREEZE_GROWN,
     IMP,
     IMP_CONTINUED,
@@ -99,7 +105,7 @@ from tombola.recipes import (
     SNIP,
     Recipe,
 )
-from tombola.recipes.catalogue import RENDA_2020, SPARSE_TRAINING, ZHOU_2019
+from tombola.recipes.catalogue import RENDA_2020, SPARSE_TRAINING, UNTRAINED, ZHOU_2019
 from tombola.recipes.job import Loop, NoDesk
 from tombola.recipes.jobs import Init, Prune
 from tombola.testing import (
@@ -180,7 +186,10 @@ FREEZING: list[Rule] = [
 PARAMETRISATIONS: list[Parametrisation] = [
     Identity(),
     EdgePopup(),
-    EdgePopup(weights=Weights.AS_IS),
+    EdgePopup(weights=Weights.AS_IS, ranking=Ranking.TOGETHER),
+    EdgePopup(weights=Weights.KAIMING, scaled=True),
+    Supermask(),
+    Supermask(weights=Weights.SIGNED_CONSTANT, rescaled=False),
     Frozen(),
 ]
 DYNAMICS: list[Dynamics] = [
@@ -210,7 +219,7 @@ RECIPES: list[Recipe] = [
     IMP_CONTINUED,
     ONESHOT,
     SNIP,
-    EDGE_POPUP,
+    *(find_recipe(name) for name in UNTRAINED),
     KD_TICKET,
     KD_REWIND,
     KD_LR_REWIND,
@@ -338,7 +347,7 @@ def test_recipes_on_networks_with_running_statistics(recipe: Recipe) -> None:
             {"DENSE", "Schedule", "Target", "at_or_below", "check_density", "round_half_up"},
         ),
         (actions, ACTIONS, {"Action", "Site"}),
-        (parametrisations, PARAMETRISATIONS, {"Parametrisation"}),
+        (parametrisations, PARAMETRISATIONS, {"Parametrisation", "Ranking", "Weights"}),
         (
             dynamics,
             DYNAMICS,
@@ -596,6 +605,7 @@ def test_a_bent_action_is_found(bend: Callable[[Site], Tensor], message: str) ->
 @dataclass(frozen=True)
 class BentParametrisation(Parametrisation):
     cuts_to_zero: ClassVar[bool] = True
+    redistributes: ClassVar[bool] = False
 
     what: str = ""
 

@@ -270,9 +270,10 @@ def check_recipe(recipe: Recipe, world: World | None = None, seed: int = 0) -> N
         held = recipe.dynamics.moves or mask <= before
         _claim(held, piece, f"keeps weights in round {where} that it had cut before")
         layers, moving = recipe.layers(world), turn.job.dynamics
+        anew = moving.redistributes or turn.job.parametrisation.redistributes
         kept = _kept(turn.end.mask.load() if moving.moves else mask, layers)
         asked = recipe.rule.asks(layers, turn.target) if where else _kept(FULL, layers)
-        if moving.redistributes and not isinstance(asked, int):
+        if anew and not isinstance(asked, int):
             asked = sum(asked.values())
         held = asked in (kept, sum(kept.values()))
         _claim(held, piece, f"keeps {kept} in round {where}, was asked for {asked}")

@@ -48,7 +48,7 @@ def checks_of(question: Question, rounds: Rounds) -> dict[str, bool | None]:
                 for layer in question.recipe.layers(question.world)
             }
             exact = ended == turn.cut.kept
-            if turn.job.dynamics.redistributes:
+            if turn.job.dynamics.redistributes or turn.job.parametrisation.redistributes:
                 exact = sum(ended.values()) == sum(turn.cut.kept.values())
             if not exact:
                 raise CheckError(

@@ -34,7 +34,14 @@ from tombola.recipes.deconstructing import (
     SURVIVOR_REINIT,
 )
 from tombola.recipes.distil import KD_LR_REWIND, KD_REWIND, KD_TICKET
-from tombola.recipes.edge_popup import EDGE_POPUP
+from tombola.recipes.edge_popup import (
+    EDGE_POPUP,
+    EDGE_POPUP_GLOBAL,
+    EDGE_POPUP_KAIMING,
+    EDGE_POPUP_SCALED,
+    SUPERMASK,
+    SUPERMASK_CONSTANT,
+)
 from tombola.recipes.imp import IMP, IMP_CONTINUED, IMP_REWIND, ONESHOT
 from tombola.recipes.obs import OBS
 from tombola.recipes.recipe import Recipe, Round, grow, iterate
@@ -74,6 +81,9 @@ __all__ = [
     "BERT_TICKET",
     "DEEP_R",
     "EDGE_POPUP",
+    "EDGE_POPUP_GLOBAL",
+    "EDGE_POPUP_KAIMING",
+    "EDGE_POPUP_SCALED",
     "FINE_TUNE",
     "FREEZE_GROWN",
     "FREEZE_GROWN_ZERO_SHRUNK",
@@ -133,6 +143,8 @@ __all__ = [
     "STATIC",
     "STATIC_FAN_IN",
     "STATIC_UNIFORM",
+    "SUPERMASK",
+    "SUPERMASK_CONSTANT",
     "SURVIVOR_REINIT",
     "WEIGHT_REWIND",
     "Dense",

@@ -65,6 +65,16 @@ SPARSE_TRAINING = (
     "ac-dc",
 )
 
+# Found without training a weight.
+UNTRAINED = (
+    "edge-popup",
+    "edge-popup-kaiming",
+    "edge-popup-scaled",
+    "edge-popup-global",
+    "supermask",
+    "supermask-constant",
+)
+
 RECIPES: dict[str, str] = {
     "imp": "tombola.recipes.imp:IMP",
     "imp-rewind": "tombola.recipes.imp:IMP_REWIND",
@@ -79,7 +89,7 @@ RECIPES: dict[str, str] = {
         name: f"tombola.recipes.sparse_training:{name.replace('-', '_').upper()}"
         for name in SPARSE_TRAINING
     },
-    "edge-popup": "tombola.recipes.edge_popup:EDGE_POPUP",
+    **{name: f"tombola.recipes.edge_popup:{name.replace('-', '_').upper()}" for name in UNTRAINED},
     "kd-ticket": "tombola.recipes.distil:KD_TICKET",
     "kd-rewind": "tombola.recipes.distil:KD_REWIND",
     "kd-lr-rewind": "tombola.recipes.distil:KD_LR_REWIND",

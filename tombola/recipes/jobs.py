@@ -65,7 +65,7 @@ class Trained:
     what was seen from `began` to `step`, in hexadecimal. diverged_at: the step at which weights or
     loss were found not finite; the training stopped there. kept: weights of each tensor that the
     mask cuts into. executor, why_dense: what made the steps (see `Leg`). moves: where the mask has
-    been, rows of `pieces.dynamics.COLUMNS` for each tensor that moved; None where nothing was noted.
+    been, rows of `pieces.dynamics.COLUMNS` for each tensor that moved; None where none did.
     """
 
     params: Handle[Params]

@@ -54,8 +54,8 @@ GRANET = replace(
     RIGL,
     name="granet",
     source="Liu et al. 2021, Sparse Training via Boosting Pruning Plasticity with "
-    "Neuroregeneration (arXiv 2106.10404): half the network, cut by magnitude along a cubic curve; drops and grows "
-    "by gradient on the way",
+    "Neuroregeneration (arXiv 2106.10404): half the network, cut by magnitude along a cubic "
+    "curve; drops and grows by gradient on the way",
     dynamics=masks.GraNet(),
 )
 AC_DC = replace(

@@ -24,14 +24,15 @@ class DeepR:
 
     Each connection has a sign s that never changes, and a strength theta = s w. In each tensor with
     something cut, at every step: theta loses rate * penalty and gains sqrt(2 rate temperature)
-    times normal noise; connections with theta < 0 become dormant; as many of all dormant ones, drawn
-    evenly, wake at +0.0 with optimiser state 0. A woken connection of 0 is alive: it stays, and is
-    trained, until it crosses zero. The first connections have the sign they start with, others one
-    drawn by seed and tensor, the same whenever they wake. The optimiser's own step follows, on w.
+    times normal noise; connections with theta < 0 become dormant; as many of all dormant ones,
+    drawn evenly, wake at +0.0 with optimiser state 0. A woken connection of 0 is alive: it stays,
+    and is trained, until it crosses zero. The first connections have the sign they start with,
+    others one drawn by seed and tensor, the same whenever they wake. The optimiser's own step
+    follows, on w.
 
-    Source: Bellec et al. 2018 (arXiv 1711.05136), Algorithm 1. Differs: the number of connections is
-    constant in each tensor; the gradient step is the world's optimiser's. The defaults of penalty
-    and temperature are ours: the paper's differ from task to task.
+    Source: Bellec et al. 2018 (arXiv 1711.05136), Algorithm 1. Differs: the number of connections
+    is constant in each tensor; the gradient step is the world's optimiser's. The defaults of
+    penalty and temperature are ours.
 
     Raises:
         RecipeError: a penalty or temperature below 0, or not finite.
@@ -73,7 +74,7 @@ class DeepR:
             woken = _woken(~alive[name], int((kept & ~alive[name]).sum()), moment.seed, step, name)
             found[name] = alive[name] | woken
             signs[SIGNS + name] = _with_signs(sign, woken, moment.seed, name)
-        # One that dies and wakes in the same step starts anew: only what stayed alive keeps its own.
+        # One that dies and wakes in the same step starts anew.
         return moved(
             state.replaced(signs),
             moment,
