@@ -43,10 +43,10 @@ def test_chances_start_at_the_density_asked_for() -> None:
 @pytest.mark.parametrize("rescaled", [True, False])
 def test_a_step_uses_what_it_drew_and_its_gradient_goes_through(rescaled: bool) -> None:
     logits = torch.randn(3, 4, generator=stream(0, "logits"))
-    coords, pull = start(keeping(6), logits, rescaled=rescaled), torch.arange(12.0).reshape(3, 4)
+    coords, pull = start(keeping(3), logits, rescaled=rescaled), torch.arange(12.0).reshape(3, 4)
     with borrowed_generators():
         reseed(5)
-        used = Supermask(rescaled=rescaled).effective(coords, keeping(6), 0)["w"]
+        used = Supermask(rescaled=rescaled).effective(coords, keeping(3), 0)["w"]
         reseed(5)
         drawn = torch.bernoulli(logits.sigmoid()) == 1.0
     factor = 12 / int(drawn.sum()) if rescaled else 1.0
