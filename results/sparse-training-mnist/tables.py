@@ -1,4 +1,4 @@
-"""Prints the tables of the study: accuracy, products and time, coverage; trains nothing anew.
+"""Prints the tables of the study: accuracy, products, coverage; trains nothing anew.
 
 python tables.py [store]      after run.sh has made the study
 """
@@ -16,7 +16,6 @@ from tombola.lab.runner import Runner
 from tombola.lab.statistics import summarise
 from tombola.lab.store import Store
 from tombola.recipes.cost import training_cost
-from tombola.recipes.job import job_key
 from tombola.recipes.recipe import Round
 
 HERE = Path(__file__).parent
@@ -54,10 +53,10 @@ def coverage(turn: Round) -> float:
 
 
 def costs(store: Store, seeds: list[int]) -> None:
-    """Products (dense = 1), seconds on this machine, and coverage R_s, means over seeds."""
+    """Products (dense = 1) and coverage R_s, means over seeds."""
     world = study.lenet()
     quiet: Any = lambda event: None  # noqa: E731
-    print(f"\n| products, dense = 1; seconds; coverage, n = {len(seeds)} |", end="")
+    print(f"\n| products, dense = 1; coverage, n = {len(seeds)} |", end="")
     print(" |".join(f" {100 * density:g} %" for density in study.DENSITIES), "|")
     print("| --- |" + " --- |" * len(study.DENSITIES))
     for recipe in (
@@ -72,10 +71,9 @@ def costs(store: Store, seeds: list[int]) -> None:
         for place in range(len(study.DENSITIES)):
             rounds: list[Round] = [turns[trial][place] for trial in loops]
             products = [training_cost(turn.job, turn.end) for turn in rounds]
-            seconds = [store.context(job_key(turn.job))["seconds"] for turn in rounds]
             seen = [coverage(turn) for turn in rounds]
-            means = [sum(values) / len(values) for values in (products, seconds, seen)]
-            cells.append(f"{means[0]:.3f}; {means[1]:.1f} s; {means[2]:.2f}")
+            means = [sum(values) / len(values) for values in (products, seen)]
+            cells.append(f"{means[0]:.3f}; {means[1]:.2f}")
         print(f"| {recipe.name} |", " | ".join(cells), "|")
 
 
