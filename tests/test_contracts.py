@@ -22,6 +22,7 @@ from tombola.lookup import find_recipe
 from tombola.pieces.action import (
     Action,
     Constant,
+    FanIn,
     KeepSign,
     Noise,
     Reinit,
@@ -33,9 +34,28 @@ from tombola.pieces.action import (
     ZeroShrunk,
 )
 from tombola.pieces.allocation import ERK, Allocation, ByRate, Global, Uniform
-from tombola.pieces.dynamics import Dynamics, Moment, Move, RigL, Static
-from tombola.pieces.parametrisation import EdgePopup, Frozen, Identity, Parametrisation
-from tombola.pieces.parametrisation.edge_popup import Weights
+from tombola.pieces.dynamics import (
+    ACDC,
+    SET,
+    SNFS,
+    DeepR,
+    Dynamics,
+    Gradual,
+    GraNet,
+    Moment,
+    Move,
+    RigL,
+    Static,
+)
+from tombola.pieces.parametrisation import (
+    EdgePopup,
+    Frozen,
+    Identity,
+    Parametrisation,
+    Ranking,
+    Supermask,
+    Weights,
+)
 from tombola.pieces.restarting import Restarting
 from tombola.pieces.rewind import Stay, ToStep
 from tombola.pieces.rule import ByScore, Cut, Rule
@@ -77,7 +97,6 @@ from tombola.pieces.stepwise import Stepwise
 from tombola.pieces.surgeon import OptimalBrainSurgeon
 from tombola.recipes import (
     BERT_TICKET,
-    EDGE_POPUP,
     FREEZE_GROWN,
     IMP,
     IMP_CONTINUED,
@@ -92,7 +111,13 @@ from tombola.recipes import (
     SNIP,
     Recipe,
 )
-from tombola.recipes.catalogue import FORESIGHT, RENDA_2020, ZHOU_2019
+from tombola.recipes.catalogue import (
+    FORESIGHT,
+    RENDA_2020,
+    SPARSE_TRAINING,
+    UNTRAINED,
+    ZHOU_2019,
+)
 from tombola.recipes.job import Loop, NoDesk
 from tombola.recipes.jobs import Init, Prune
 from tombola.testing import (
@@ -158,6 +183,7 @@ ACTIONS: list[Action] = [
     Reshuffle(),
     Resample(),
     Constant(),
+    FanIn(),
     Noise(),
     ZeroShrunk(),
     KeepSign(of=Reshuffle()),
@@ -181,17 +207,40 @@ FREEZING: list[Rule] = [
 PARAMETRISATIONS: list[Parametrisation] = [
     Identity(),
     EdgePopup(),
-    EdgePopup(weights=Weights.AS_IS),
+    EdgePopup(weights=Weights.AS_IS, ranking=Ranking.TOGETHER),
+    EdgePopup(weights=Weights.KAIMING, scaled=True),
+    Supermask(),
+    Supermask(weights=Weights.SIGNED_CONSTANT, rescaled=False),
     Frozen(),
 ]
-DYNAMICS: list[Dynamics] = [Static(), RigL(every=10), RigL(every=7, drop=0.9, until=1.0)]
+DYNAMICS: list[Dynamics] = [
+    Static(),
+    RigL(every=10),
+    RigL(every=7, drop=0.9, until=1.0),
+    SET(every=10),
+    SNFS(every=10),
+    DeepR(penalty=0.1),
+    Gradual(every=10),
+    GraNet(every=10),
+    ACDC(),
+]
+
+
+def _often(recipe: Recipe) -> Recipe:
+    """With updates that come within 60 steps."""
+    moving: Any = recipe.dynamics
+    return replace(
+        recipe, dynamics=replace(moving, every=10) if hasattr(moving, "every") else moving
+    )
+
+
 RECIPES: list[Recipe] = [
     IMP,
     IMP_REWIND,
     IMP_CONTINUED,
     ONESHOT,
     SNIP,
-    EDGE_POPUP,
+    *(find_recipe(name) for name in UNTRAINED),
     KD_TICKET,
     KD_REWIND,
     KD_LR_REWIND,
@@ -199,6 +248,8 @@ RECIPES: list[Recipe] = [
     replace(KD_TICKET, name="kd-ticket, switched off", retrain=Switched(at=30)),
     replace(OBS, rule=FEW),
     replace(RIGL, dynamics=RigL(every=10)),
+    *(_often(find_recipe(name)) for name in SPARSE_TRAINING),
+    replace(_often(recipes.GRADUAL), name="gradual, together", rule=ByScore(score=Random())),
     replace(IMP, name="imp, random", rule=ByScore(score=Random())),
     replace(IMP, name="imp, all together", schedule=Densities(values=(0.6, 0.3, 0.3, 0.1))),
     replace(IMP, name="imp, lamp", rule=ByScore(score=LAMP()), schedule=Geometric(keep=0.6)),
@@ -319,8 +370,12 @@ def test_recipes_on_networks_with_running_statistics(recipe: Recipe) -> None:
             {"DENSE", "Schedule", "Target", "at_or_below", "check_density", "round_half_up"},
         ),
         (actions, ACTIONS, {"Action", "Site"}),
-        (parametrisations, PARAMETRISATIONS, {"Parametrisation"}),
-        (dynamics, DYNAMICS, {"Dynamics", "Moment", "Move"}),
+        (parametrisations, PARAMETRISATIONS, {"Parametrisation", "Ranking", "Weights"}),
+        (
+            dynamics,
+            DYNAMICS,
+            {"COLUMNS", "Dynamics", "Ending", "Moment", "Move", "Thinning", "moves_of"},
+        ),
     ],
     ids=["scores", "allocations", "schedules", "actions", "parametrisations", "dynamics"],
 )
@@ -573,6 +628,7 @@ def test_a_bent_action_is_found(bend: Callable[[Site], Tensor], message: str) ->
 @dataclass(frozen=True)
 class BentParametrisation(Parametrisation):
     cuts_to_zero: ClassVar[bool] = True
+    redistributes: ClassVar[bool] = False
 
     what: str = ""
 
@@ -635,6 +691,8 @@ def test_a_parametrisation_that_forgets_what_it_froze_is_found() -> None:
 @dataclass(frozen=True)
 class BentDynamics:
     moves: ClassVar[bool] = True
+    redistributes: ClassVar[bool] = False
+    reads_gradients: ClassVar[bool] = True
 
     bend: Callable[[Move, Moment], Move]
     good = RigL(every=10)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tombola.pieces.action import Action, Site
 from tombola.pieces.allocation import Allocation
-from tombola.pieces.dynamics import Dynamics, Moment
+from tombola.pieces.dynamics import Dynamics, Ending, Moment, Thinning
 from tombola.pieces.parametrisation import Parametrisation
 from tombola.pieces.rule import Rule
 from tombola.pieces.schedule import DENSE, Schedule, Target, round_half_up
@@ -226,6 +226,10 @@ def check_dynamics(dynamics: Dynamics, world: World | None = None, seed: int = 0
     """
     world = _world(dynamics, world)
     at, steps = _snapshot(world, seed, dynamics), world.steps
+    if isinstance(dynamics, Thinning):
+        half = {name: kept // 2 for name, kept in _kept(at.mask, at.layers).items()}
+        dynamics = dynamics.ending_with(Ending(layers=at.layers, asked=half))
+        at = replace(at, mask=FULL)
     draws = {x.name: torch.randn(x.shape, generator=stream(seed, x.name)) for x in at.layers}
     slots = {f"momentum_buffer/{n}": t for n, t in at.mask.apply(Params(draws)).items()}
     moment = Moment(
@@ -265,8 +269,12 @@ def check_recipe(recipe: Recipe, world: World | None = None, seed: int = 0) -> N
         _claim(held, piece, f"has in round {where} {turn.target} and checks {checks}")
         held = recipe.dynamics.moves or mask <= before
         _claim(held, piece, f"keeps weights in round {where} that it had cut before")
-        kept, layers = _kept(mask, recipe.layers(world)), recipe.layers(world)
+        layers, moving = recipe.layers(world), turn.job.dynamics
+        anew = moving.redistributes or turn.job.parametrisation.redistributes
+        kept = _kept(turn.end.mask.load() if moving.moves else mask, layers)
         asked = recipe.rule.asks(layers, turn.target) if where else _kept(FULL, layers)
+        if anew and not isinstance(asked, int):
+            asked = sum(asked.values())
         held = asked in (kept, sum(kept.values()))
         _claim(held, piece, f"keeps {kept} in round {where}, was asked for {asked}")
         final, found = turn.end.params.load(), turn.end.mask.load()

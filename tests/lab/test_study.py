@@ -386,6 +386,8 @@ class Regrows:
     """A dynamics that brings everything back."""
 
     moves: ClassVar[bool] = True
+    redistributes: ClassVar[bool] = False
+    reads_gradients: ClassVar[bool] = False
 
     def refuses(self, setting):
         return None

@@ -43,7 +43,14 @@ from tombola.recipes.deconstructing import (
     SURVIVOR_REINIT,
 )
 from tombola.recipes.distil import KD_LR_REWIND, KD_REWIND, KD_TICKET
-from tombola.recipes.edge_popup import EDGE_POPUP
+from tombola.recipes.edge_popup import (
+    EDGE_POPUP,
+    EDGE_POPUP_GLOBAL,
+    EDGE_POPUP_KAIMING,
+    EDGE_POPUP_SCALED,
+    SUPERMASK,
+    SUPERMASK_CONSTANT,
+)
 from tombola.recipes.foresight import (
     FORCE,
     GRASP,
@@ -68,17 +75,42 @@ from tombola.recipes.retraining import (
 )
 from tombola.recipes.rigl import RIGL
 from tombola.recipes.snip import SNIP
+from tombola.recipes.sparse_training import (
+    AC_DC,
+    DEEP_R,
+    GRADUAL,
+    GRADUAL_UNIFORM,
+    GRANET,
+    RIGL_FAN_IN,
+    RIGL_ITOP,
+    RIGL_UNIFORM,
+    SET,
+    SET_ITOP,
+    SET_UNIFORM,
+    SNFS,
+    STATIC,
+    STATIC_FAN_IN,
+    STATIC_UNIFORM,
+)
 from tombola.recipes.transfer import BERT_TICKET, transferred
 
 __all__ = [
+    "AC_DC",
     "BERT_TICKET",
+    "DEEP_R",
     "EDGE_POPUP",
+    "EDGE_POPUP_GLOBAL",
+    "EDGE_POPUP_KAIMING",
+    "EDGE_POPUP_SCALED",
     "FINE_TUNE",
     "FORCE",
     "FREEZE_GROWN",
     "FREEZE_GROWN_ZERO_SHRUNK",
     "FREEZE_INIT",
     "GRASP",
+    "GRADUAL",
+    "GRADUAL_UNIFORM",
+    "GRANET",
     "IMP",
     "IMP_CONTINUED",
     "IMP_REWIND",
@@ -121,10 +153,22 @@ __all__ = [
     "RANDOM_SIGN_REINIT",
     "RANDOM_SIGN_RESHUFFLE",
     "RIGL",
+    "RIGL_FAN_IN",
+    "RIGL_ITOP",
+    "RIGL_UNIFORM",
+    "SET",
+    "SET_ITOP",
+    "SET_UNIFORM",
     "SMALL_FINAL",
     "SMALL_INIT",
     "SMALL_INIT_SMALL_FINAL",
+    "SNFS",
     "SNIP",
+    "STATIC",
+    "STATIC_FAN_IN",
+    "STATIC_UNIFORM",
+    "SUPERMASK",
+    "SUPERMASK_CONSTANT",
     "SURVIVOR_REINIT",
     "SYNFLOW",
     "WEIGHT_REWIND",

@@ -57,6 +57,35 @@ FORESIGHT = (
     "random-at-start",
 )
 
+# Sparse from the first step, or made so within one training.
+SPARSE_TRAINING = (
+    "static",
+    "static-uniform",
+    "static-fan-in",
+    "set",
+    "set-uniform",
+    "set-itop",
+    "rigl-uniform",
+    "rigl-fan-in",
+    "rigl-itop",
+    "gradual",
+    "gradual-uniform",
+    "snfs",
+    "deep-r",
+    "granet",
+    "ac-dc",
+)
+
+# Found without training a weight.
+UNTRAINED = (
+    "edge-popup",
+    "edge-popup-kaiming",
+    "edge-popup-scaled",
+    "edge-popup-global",
+    "supermask",
+    "supermask-constant",
+)
+
 RECIPES: dict[str, str] = {
     "imp": "tombola.recipes.imp:IMP",
     "imp-rewind": "tombola.recipes.imp:IMP_REWIND",
@@ -68,7 +97,11 @@ RECIPES: dict[str, str] = {
     **{name: f"tombola.recipes.foresight:{name.replace('-', '_').upper()}" for name in FORESIGHT},
     "obs": "tombola.recipes.obs:OBS",
     "rigl": "tombola.recipes.rigl:RIGL",
-    "edge-popup": "tombola.recipes.edge_popup:EDGE_POPUP",
+    **{
+        name: f"tombola.recipes.sparse_training:{name.replace('-', '_').upper()}"
+        for name in SPARSE_TRAINING
+    },
+    **{name: f"tombola.recipes.edge_popup:{name.replace('-', '_').upper()}" for name in UNTRAINED},
     "kd-ticket": "tombola.recipes.distil:KD_TICKET",
     "kd-rewind": "tombola.recipes.distil:KD_REWIND",
     "kd-lr-rewind": "tombola.recipes.distil:KD_LR_REWIND",

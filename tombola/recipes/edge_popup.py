@@ -1,7 +1,9 @@
-"""Edge-popup: a subnetwork of random weights, none of which is trained."""
+"""Subnetworks of random weights, none of which is trained: edge-popup and supermasks."""
+
+from dataclasses import replace
 
 from tombola.pieces.allocation import Uniform
-from tombola.pieces.parametrisation.edge_popup import EdgePopup
+from tombola.pieces.parametrisation import EdgePopup, Ranking, Supermask, Weights
 from tombola.pieces.rule import ByScore
 from tombola.pieces.schedule import Densities
 from tombola.pieces.score import Random
@@ -19,4 +21,39 @@ EDGE_POPUP = Recipe(
     rule=ByScore(score=Random(), allocation=Uniform()),
     schedule=Densities(values=(0.5,)),
     parametrisation=EdgePopup(),
+)
+# The paper's other weights, "scaled" as it means it: variances over the density.
+EDGE_POPUP_KAIMING = replace(
+    EDGE_POPUP,
+    name="edge-popup-kaiming",
+    source="Ramanujan et al. 2019 (arXiv 1911.13299): edge-popup on weights drawn from a Kaiming "
+    "normal distribution, their variance divided by the density",
+    parametrisation=EdgePopup(weights=Weights.KAIMING, scaled=True),
+)
+EDGE_POPUP_SCALED = replace(
+    EDGE_POPUP,
+    name="edge-popup-scaled",
+    source="Ramanujan et al. 2019 (arXiv 1911.13299): edge-popup on signed constants, their "
+    "square divided by the density",
+    parametrisation=EdgePopup(scaled=True),
+)
+EDGE_POPUP_GLOBAL = replace(
+    EDGE_POPUP,
+    name="edge-popup-global",
+    source="edge-popup with the scores of all tensors in one ranking",
+    parametrisation=EdgePopup(ranking=Ranking.TOGETHER),
+)
+# Chances are trained by the world's optimiser; the authors' is SGD at a rate of 100.
+SUPERMASK = replace(
+    EDGE_POPUP,
+    name="supermask",
+    source="Zhou, Lan, Liu & Yosinski 2019, Deconstructing Lottery Tickets (arXiv 1905.01067), "
+    "section 5: each weight used with a trained chance, rescaled by the share in use",
+    parametrisation=Supermask(),
+)
+SUPERMASK_CONSTANT = replace(
+    SUPERMASK,
+    name="supermask-constant",
+    source="Zhou et al. 2019 (arXiv 1905.01067), section 5: supermask on signed constants",
+    parametrisation=Supermask(weights=Weights.SIGNED_CONSTANT),
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from tombola.errors import CheckError
-from tombola.pieces.dynamics import Dynamics, Static
+from tombola.pieces.dynamics import Dynamics, Static, moves_of
 from tombola.pieces.parametrisation import Identity, Parametrisation
 from tombola.pieces.rule import Rule
 from tombola.pieces.schedule import Target
@@ -66,7 +66,8 @@ class Trained:
     the validation curve. metrics: of the test split, empty before the world's length. exposure:
     what was seen from `began` to `step`, in hexadecimal. diverged_at: the step at which weights or
     loss were found not finite; the training stopped there. kept: weights of each tensor that the
-    mask cuts into. executor, why_dense: what made the steps (see `Leg`).
+    mask cuts into. executor, why_dense: what made the steps (see `Leg`). moves: where the mask has
+    been, rows of `pieces.dynamics.COLUMNS` for each tensor that moved; None where none did.
     """
 
     params: Handle[Params]
@@ -82,6 +83,7 @@ class Trained:
     kept: dict[str, int]
     executor: str
     why_dense: str | None
+    moves: dict[str, list[list[int]]] | None = None
 
     @property
     def diverged(self) -> bool:
@@ -205,6 +207,7 @@ class Train:
             kept={name: mask.kept(name, 0) for name in mask.names},
             executor=leg.executor,
             why_dense=leg.why_dense,
+            moves=moves_of(leg.state) or None,
         )
 
     def _cut_stays(self, params: Params, mask: Mask) -> bool | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from tombola.errors import RecipeError, WorldError
-from tombola.pieces.dynamics import Dynamics, Static
+from tombola.pieces.dynamics import Dynamics, Ending, Static, Thinning
 from tombola.pieces.kind import not_a
 from tombola.pieces.parametrisation import Identity, Parametrisation
 from tombola.pieces.rewind import Rewind, ToStep
@@ -228,25 +228,40 @@ def iterate(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
 
 
 def grow(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Round, ...]]:
-    """Cut first, then train once with dynamics or a parametrisation; targets stand side by side."""
+    """Cut first, then train once with dynamics or a parametrisation; targets stand side by side.
+
+    A dynamics that thins out begins from a cut of its own, and is told what the target asks for.
+    """
     layers, objective = recipe.layers(world), recipe.retraining(world)
     targets = [target for target in recipe.targets(world) if target.round]
     init = (yield Init(world, seed)).params
-    cuts = yield tuple(
-        Prune(world, seed, recipe.rule, layers, target, init, init, FULL) for target in targets
-    )
+
+    def cut_to(target: Target) -> Prune:
+        return Prune(world, seed, recipe.rule, layers, target, init, init, FULL)
+
+    cuts = yield tuple(cut_to(target) for target in targets)
+    starts, dynamics = cuts, [recipe.dynamics for _ in targets]
+    if isinstance(recipe.dynamics, Thinning):
+        thinning = recipe.dynamics
+        opening = [thinning.opening(target.density) for target in targets]
+        starts = yield tuple(
+            cut_to(replace(target, density=density, counts=None))
+            for target, density in zip(targets, opening, strict=True)
+        )
+        asked = [recipe.rule.asks(layers, target) for target in targets]
+        dynamics = [thinning.ending_with(Ending(layers=layers, asked=kept)) for kept in asked]
     jobs = tuple(
         Train(
             world,
             seed,
-            Point(init if cut.params is None else cut.params, None, 0),
-            cut.mask,
+            Point(init if start.params is None else start.params, None, 0),
+            start.mask,
             world.steps,
             objective,
             parametrisation=recipe.parametrisation,
-            dynamics=recipe.dynamics,
+            dynamics=moving,
         )
-        for cut in cuts
+        for start, moving in zip(starts, dynamics, strict=True)
     )
     ends = yield jobs
     return tuple(

@@ -1,9 +1,6 @@
 """(d) What share of the machine's own rate a step reaches."""
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
 
 from tombola.lab.bench.measure import (
     DENSITIES,
@@ -15,6 +12,7 @@ from tombola.lab.bench.measure import (
     steps_for,
 )
 from tombola.train.executors import chosen
+from tombola.world.work import multiplications
 from tombola.world.world import World
 
 SIDE = 1_024
@@ -57,29 +55,11 @@ def machine(world: World, densities: tuple[float, ...] = DENSITIES) -> Measured:
 
 def _operations(world: World, density: float) -> float:
     """Of one step, on kept weights."""
-    by_layer = _multiplications(world)
+    by_layer = multiplications(world)
     names = [layer.name for layer in world.layers]
     each = [by_layer[name] for name in names if name in by_layer]
     thrice = 3 * sum(each) - (each[0] if each else 0)
     return float(2.0 * density * thrice * world.batch_size)
-
-
-def _multiplications(world: World) -> dict[str, float]:
-    """Products that each weight tensor takes for one example, counted while the network runs."""
-    network, found = world.new_network(0).eval(), dict[str, float]()
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-
-    def count(module: nn.Module, inputs: Any, outputs: Tensor) -> None:
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        found[names[id(weight)]] = outputs.numel() * weight[0].numel()
-
-    for module in network.modules():
-        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
-            module.register_forward_hook(count)
-    with torch.no_grad():
-        network(world.batch(world.train, torch.arange(1)).inputs)
-    return found
 
 
 def _matrix_rate() -> float:

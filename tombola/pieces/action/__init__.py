@@ -2,6 +2,7 @@
 
 from tombola.pieces.action.action import Action, Site
 from tombola.pieces.action.constant import Constant
+from tombola.pieces.action.fan_in import FanIn
 from tombola.pieces.action.keep_sign import KeepSign
 from tombola.pieces.action.noise import Noise
 from tombola.pieces.action.reinit import Reinit
@@ -14,6 +15,7 @@ from tombola.pieces.action.zero_shrunk import ZeroShrunk
 __all__ = [
     "Action",
     "Constant",
+    "FanIn",
     "KeepSign",
     "Noise",
     "Reinit",

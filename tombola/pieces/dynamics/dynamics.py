@@ -45,9 +45,23 @@ class Move:
 
 
 class Dynamics(Protocol):
-    """A frozen dataclass of pure functions. `moves` is False only for the mask that never does."""
+    """A frozen dataclass of pure functions. One that begins denser than its target also has the
+    methods of `Thinning`.
 
-    moves: ClassVar[bool]
+    moves: False only for the mask that never does. redistributes: whether a tensor may end with
+    another number of weights than the rule gave it; all together end with what was asked.
+    reads_gradients: whether its updates use gradients of unconnected positions, which a sparse
+    step has not got.
+    """
+
+    @property
+    def moves(self) -> bool: ...
+
+    @property
+    def redistributes(self) -> bool: ...
+
+    @property
+    def reads_gradients(self) -> bool: ...
 
     def refuses(self, setting: Setting) -> str | None:
         """Why this dynamics cannot serve here, or None. Asked before anything is trained."""
@@ -74,6 +88,8 @@ class Static:
     """The mask stays as it was given."""
 
     moves: ClassVar[bool] = False
+    redistributes: ClassVar[bool] = False
+    reads_gradients: ClassVar[bool] = False
 
     def refuses(self, setting: Setting) -> str | None:
         return None

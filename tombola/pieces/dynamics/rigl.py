@@ -1,17 +1,23 @@
 """RigL: drop the smallest weights, grow connections where the gradient is largest."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from tombola.errors import RecipeError
 from tombola.pieces.dynamics.dynamics import Moment, Move
-from tombola.pieces.schedule import round_half_up
+from tombola.pieces.dynamics.exchange import (
+    check_exchange,
+    due,
+    exchanged,
+    moved,
+    never_moves,
+    size_of,
+    without_smallest,
+)
 from tombola.pieces.select import largest
 from tombola.pieces.setting import Setting
-from tombola.values.mask import Mask, cut_to_zero
+from tombola.values.mask import Mask
 from tombola.values.params import Params
 
 
@@ -44,73 +50,41 @@ class RigL:
     """
 
     moves: ClassVar[bool] = True
+    redistributes: ClassVar[bool] = False
+    reads_gradients: ClassVar[bool] = True
 
     drop: float = 0.3
     every: int = 100
     until: float = 0.75
 
     def __post_init__(self) -> None:
-        for what in ("drop", "until"):
-            if not 0.0 < getattr(self, what) <= 1.0:
-                raise RecipeError(
-                    f"RigL({what}={getattr(self, what)}): want a fraction, over 0, at most 1."
-                )
-        if self.every < 1:
-            raise RecipeError(f"RigL(every={self.every}): want a number of steps, 1 or more.")
+        check_exchange(self)
 
     def refuses(self, setting: Setting) -> str | None:
-        if self.every <= self._last(setting.steps):
-            return None
-        return (
-            f"RigL(every={self.every}, until={self.until}) would never move the mask of a "
-            f"training of {setting.steps} steps: its first update would come at step "
-            f"{self.every}, its last may be at {self._last(setting.steps)}. Take a smaller "
-            "`every`."
-        )
+        return never_moves(self, setting)
 
     def init(self, mask: Mask, params: Params) -> Params:
         return Params({})
 
     def needs(self, state: Params, step: int, until: int) -> bool:
-        return step > 0 and step % self.every == 0 and step <= self._last(until)
+        return due(self, step, until)
 
     def update(self, state: Params, moment: Moment, step: int) -> Move:
-        found, stays = {}, {}
+        found = {}
         for name, kept in moment.mask.items():
             found[name] = kept
             if name in moment.grads:
                 count = self.exchanged(int(kept.sum()), step, moment.until)
-                found[name] = _moved(moment.coords[name], moment.grads[name], kept, count)
-            stays[name] = kept & found[name]
-        return Move(
-            mask=Mask(found),
-            coords={name: cut_to_zero(moment.coords[name], kept) for name, kept in stays.items()},
-            slots={
-                key: cut_to_zero(slot, stays[name])
-                for key, slot in moment.slots.items()
-                if (name := key.partition("/")[2]) in stays and slot.shape == stays[name].shape
-            },
-            replaces_step=True,
-            state=state,
-        )
+                found[name] = regrown(moment.coords[name], moment.grads[name], kept, count)
+        return moved(state, moment, step, found, replaces_step=True)
 
     def exchanged(self, connections: int, step: int, until: int) -> int:
         """How many of a tensor's connections the update at `step` drops and grows."""
-        wave = 1.0 + math.cos(math.pi * step / self._last(until))
-        return int(self.drop / 2.0 * wave * connections)
-
-    def _last(self, until: int) -> int:
-        """T: no update after this step."""
-        return round_half_up(self.until * until)
+        return exchanged(self, connections, step, until)
 
 
-def _moved(weight: Tensor, gradient: Tensor, kept: Tensor, count: int) -> Tensor:
-    """What is kept after `count` connections have been dropped and as many grown."""
-    staying = largest(_size(weight), kept, int(kept.sum()) - count)
-    return staying | largest(_size(gradient), ~staying, count)
-
-
-def _size(tensor: Tensor) -> Tensor:
-    """Absolute values; NaN counts as infinite, so that counts stay exact in a training that is
-    diverging."""
-    return tensor.abs().nan_to_num(nan=math.inf, posinf=math.inf).cpu()
+def regrown(weight: Tensor, gradient: Tensor, kept: Tensor, count: int) -> Tensor:
+    """What is kept after the `count` smallest |w| have been dropped, and as many grown where
+    |gradient| is largest."""
+    staying = without_smallest(weight, kept, count)
+    return staying | largest(size_of(gradient), ~staying, count)

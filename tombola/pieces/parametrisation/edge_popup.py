@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import RecipeError
+from tombola.pieces.parametrisation.untrained import Weights, untrained
 from tombola.pieces.select import largest
 from tombola.pieces.setting import Setting
 from tombola.values.mask import Mask, cut_to_zero
@@ -19,11 +20,11 @@ from tombola.values.rng import stream
 SCORES = "scores/"
 
 
-class Weights(Enum):
-    """The values among which edge-popup chooses."""
+class Ranking(Enum):
+    """Which scores compete."""
 
-    SIGNED_CONSTANT = "sign(w) * sqrt(2 / fan_in), w the initial weight"
-    AS_IS = "the initial weights"
+    EACH_TENSOR = "those of each tensor, for as many places as the mask keeps of it"
+    TOGETHER = "those of all tensors, for as many places as the mask keeps in all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +38,26 @@ class EdgePopup:
     Scores start uniform on +-1/sqrt(fan_in) (Kaiming uniform, a = sqrt(5)), and are no part of the
     finished network.
 
+    weights: what is chosen among. scaled: with fan_in times the density the mask keeps of the
+    tensor in the place of fan_in, so that variances are 1 / density times as large. ranking: with
+    `TOGETHER`, counts are of all tensors; those of small fan-in begin with larger scores.
+
     Source: Ramanujan et al. 2019 (arXiv 1911.13299), section 3, and the authors' `conv_type.py`.
     Differs: their networks have no biases and no affine normalisation; here those stay frozen at
-    their initial values (zero and one in this package's models).
+    their initial values (zero and one in this package's models). Their code scales by the fraction
+    cut, which is the paper's only at one half.
     """
 
     finds_mask: ClassVar[bool] = True
     cuts_to_zero: ClassVar[bool] = True
 
     weights: Weights = Weights.SIGNED_CONSTANT
+    scaled: bool = False
+    ranking: Ranking = Ranking.EACH_TENSOR
+
+    @property
+    def redistributes(self) -> bool:
+        return self.ranking is Ranking.TOGETHER
 
     def refuses(self, setting: Setting) -> str | None:
         if all(target.density < 1.0 for target in setting.targets if target.round):
@@ -60,10 +72,11 @@ class EdgePopup:
                 "below 1."
             )
         start = {}
-        for name in mask.names:
+        for name, kept in mask.items():
             weight, fan_in = params[name], math.prod(params[name].shape[1:])
-            if self.weights is Weights.SIGNED_CONSTANT:
-                start[name] = weight.sign() * math.sqrt(2.0 / fan_in)
+            start[name] = untrained(self.weights, weight, seed, name)
+            if self.scaled:
+                start[name] = start[name] * math.sqrt(kept.numel() / max(1, int(kept.sum())))
             bound = 1.0 / math.sqrt(fan_in)
             start[SCORES + name] = torch.empty_like(weight).uniform_(
                 -bound, bound, generator=stream(seed, "edge-popup", name)
@@ -74,26 +87,31 @@ class EdgePopup:
         return frozenset(name for name in names if name.startswith(SCORES))
 
     def effective(self, coords: Mapping[str, Tensor], mask: Mask, step: int) -> dict[str, Tensor]:
-        found = {}
+        found, top = {}, self._chosen(coords, mask)
         for name in mask.names:
-            weight, size = coords[name], coords[SCORES + name].abs()
-            through = weight * size
+            through = coords[name] * coords[SCORES + name].abs()
             # x - x is +0.0: the value is the chosen weights, bit for bit, the gradient `through`'s.
-            top = largest(size.detach(), _anywhere(size), int(mask[name].sum()))
-            found[name] = cut_to_zero(weight, top) + (through - through.detach())
+            found[name] = cut_to_zero(coords[name], top[name]) + (through - through.detach())
         return found
 
     def settle(self, coords: Params, mask: Mask) -> tuple[Params, Mask]:
-        sizes = {name: coords[SCORES + name].abs() for name in mask.names}
-        found = Mask(
-            {
-                name: largest(size, _anywhere(size), int(mask[name].sum()))
-                for name, size in sizes.items()
-            }
-        )
+        found = Mask(self._chosen(coords, mask))
         network = {name: t for name, t in coords.items() if not name.startswith(SCORES)}
         return found.apply(Params(network)), found
 
+    def _chosen(self, coords: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
+        """Bool, of each tensor in the mask: the places of the largest |score|."""
+        sizes = {name: coords[SCORES + name].detach().abs() for name in mask.names}
+        if self.ranking is Ranking.EACH_TENSOR:
+            return {n: _largest(size, int(mask[n].sum())) for n, size in sizes.items()}
+        count = sum(int(kept.sum()) for _, kept in mask.items())
+        best = _largest(torch.cat([size.reshape(-1) for size in sizes.values()]), count)
+        parts = best.split([size.numel() for size in sizes.values()])
+        return {
+            name: part.reshape(size.shape)
+            for (name, size), part in zip(sizes.items(), parts, strict=True)
+        }
 
-def _anywhere(tensor: Tensor) -> Tensor:
-    return torch.ones_like(tensor, dtype=torch.bool)
+
+def _largest(size: Tensor, count: int) -> Tensor:
+    return largest(size, torch.ones_like(size, dtype=torch.bool), count)

@@ -29,6 +29,7 @@ class Frozen:
 
     finds_mask: ClassVar[bool] = False
     cuts_to_zero: ClassVar[bool] = False
+    redistributes: ClassVar[bool] = False
 
     def refuses(self, setting: Setting) -> str | None:
         return None

@@ -19,11 +19,15 @@ class Parametrisation(Protocol):
 
     finds_mask: whether training it finds the mask, so that the one it was given says counts alone.
     cuts_to_zero: whether cut weights of the finished network are +0.0; where not, they are as they
-    were when training started, bit for bit.
+    were when training started, bit for bit. redistributes: whether a tensor may end with another
+    number of weights than the rule gave it; all together end with what was asked.
     """
 
     finds_mask: ClassVar[bool]
     cuts_to_zero: ClassVar[bool]
+
+    @property
+    def redistributes(self) -> bool: ...
 
     def refuses(self, setting: Setting) -> str | None:
         """Why this parametrisation cannot serve here, or None. Asked before anything is trained."""
@@ -56,6 +60,7 @@ class Identity:
 
     finds_mask: ClassVar[bool] = False
     cuts_to_zero: ClassVar[bool] = True
+    redistributes: ClassVar[bool] = False
 
     def refuses(self, setting: Setting) -> str | None:
         return None
