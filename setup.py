@@ -8,21 +8,24 @@ can must do for equal bits.
 
 from setuptools import Extension, setup
 
+
+def kernel(name: str, *headers: str) -> Extension:
+    """The library `_<name>`, from `<name>.c`."""
+    return Extension(
+        f"tombola.kernels._{name}",
+        sources=[f"tombola/kernels/{name}.c"],
+        depends=[f"tombola/kernels/{header}" for header in headers],
+        extra_compile_args=["-O3", "-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi"],
+        libraries=["m"],
+        optional=True,
+        py_limited_api=True,
+    )
+
+
 setup(
     ext_modules=[
-        Extension(
-            "tombola.kernels._chain",
-            sources=["tombola/kernels/chain.c"],
-            depends=[
-                "tombola/kernels/chain.h",
-                "tombola/kernels/chain_body.h",
-                "tombola/kernels/lanes.h",
-            ],
-            extra_compile_args=["-O3", "-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi"],
-            libraries=["m"],
-            optional=True,
-            py_limited_api=True,
-        )
+        kernel("chain", "chain.h", "chain_body.h", "lanes.h"),
+        kernel("infer", "infer_body.h"),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )
