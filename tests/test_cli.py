@@ -166,7 +166,7 @@ DIGITS = ("--on", "digits-short")
         (("find", "obs", *DIGITS), ["'obs'", "digits-small"]),
         (("fnd",), ['"fnd"', 'Did you mean "find"']),
         (("ls", "recipe"), ['"recipe"', '"recipes"']),
-        (("ship", "latest", "--to", "onnx"), ["--to", "safetensors"]),
+        (("ship", "latest", "--to", "tflite"), ["--to", "safetensors"]),
         (("ship", "none.safetensors", "--to", "ticket"), ["none.safetensors"]),
     ],
 )

@@ -75,6 +75,8 @@ _HOMES = {
     "Frozen": "tombola.pieces.parametrisation",
     "tensorboard": "tombola.out.track",
     "mlflow": "tombola.out.track",
+    "unpack": "tombola.out.ship.packed",
+    "load_sparse": "tombola.out.ship.sparse",
     "Ticket": "tombola.values.ticket",
     "Mask": "tombola.values.mask",
     "Params": "tombola.values.params",

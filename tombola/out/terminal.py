@@ -325,6 +325,8 @@ def show_shipment(console: "Console", shipped: Mapping[str, Any]) -> None:
     """Where the file is, what is in it, and what was checked on it."""
     smaller = shipped.get("times_smaller")
     against = f", {smaller:g} times smaller than the dense float32 file" if smaller else ""
+    if smaller and smaller < 1.0:
+        against = ", no smaller than the dense float32 file"
     said = {"file": f"{shipped['path']}, {size(shipped['bytes'])}{against}"}
     if shipped["density"] is not None:
         said["density"] = fraction(shipped["density"])

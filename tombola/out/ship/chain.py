@@ -1,5 +1,6 @@
 """A chain of linear layers that computes with what it keeps: for inference, on the CPU."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
@@ -129,8 +130,11 @@ def _dense(layer: Rows) -> Stage:
 
 
 def _torch(layer: Rows) -> Stage:
-    parts = map(torch.from_numpy, (layer.row, layer.column, layer.weight))
-    weight = torch.sparse_csr_tensor(*parts, size=(layer.outputs, layer.inputs))
+    row, column, values = map(torch.from_numpy, (layer.row, layer.column, layer.weight))
+    size = (layer.outputs, layer.inputs)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR")  # torch calls it a beta
+        weight = torch.sparse_csr_tensor(row, column, values, size=size, check_invariants=True)
     bias = None if layer.bias is None else torch.from_numpy(layer.bias)
 
     def stage(inputs: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from tombola.values.params import Params
 MAGIC = b"TOMBOLA\x01"
 SEAL = 32  # bytes of a SHA-256
 PRECISIONS = ("float32", "float16", "int8")
-MOST_HEAD = 1 << 26  # bytes; a compressed head may not grow without bound
+MOST_HEAD = 1 << 26  # bytes; what is compressed may not grow without bound
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -35,6 +36,13 @@ DTYPES = {
         *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
     )
 }
+
+
+# What a file that is no file of ours can lead to, when it is taken at its word.
+_NONSENSE = (
+    *(KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError),
+    *(OverflowError, StopIteration, zlib.error),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +93,8 @@ class Packed:
         kind = str(tensor.dtype).removeprefix("torch.")
         if kind not in DTYPES:
             raise ShipError(f"{name!r} is {kind}, which cannot be packed; ship it as safetensors.")
-        flat, entry = tensor.detach().cpu().contiguous(), {"name": name, "dtype": kind}
-        entry["shape"] = list(tensor.shape)
+        flat = tensor.detach().cpu().contiguous()
+        entry: dict[str, Any] = {"name": name, "dtype": kind, "shape": list(tensor.shape)}
         if name in self.mask:
             entry["classes"] = _put_mask(self.mask[name].numpy(), parts)
         kept = flat[self.mask[name]] if name in self.mask else flat.flatten()
@@ -119,7 +127,7 @@ class Packed:
                 precision=head["precision"],
                 facts=head["facts"],
             )
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, StopIteration) as error:
+        except _NONSENSE as error:
             raise ShipError(f"{where} does not hold what its head says ({error}).") from error
 
 
@@ -133,11 +141,15 @@ def _opened(raw: bytes, where: str) -> tuple[dict[str, Any], Iterator[bytes]]:
         raise ShipError(f"{where} is damaged or was changed: its digest is another. Ship it anew.")
     try:
         end = 12 + int.from_bytes(raw[8:12], "little")
-        head = json.loads(zlib.decompressobj().decompress(raw[12:end], MOST_HEAD))
+        head = json.loads(_inflated(raw[12:end]))
         ends = end + np.cumsum([0, *head["parts"]])
     except (zlib.error, ValueError, KeyError, TypeError) as error:
         raise ShipError(f"{where} has no head that can be read ({error}).") from error
-    return head, (raw[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True))
+    return head, (raw[begin:end] for begin, end in pairwise(ends.tolist()))
+
+
+def _inflated(raw: bytes) -> bytes:
+    return zlib.decompressobj().decompress(raw, MOST_HEAD)
 
 
 def _take(
@@ -187,7 +199,7 @@ def _put_mask(kept: NDArray[np.bool_], parts: list[bytes]) -> int:
 def _take_mask(shape: tuple[int, ...], classes: int, parts: Iterator[bytes]) -> NDArray[np.bool_]:
     rows, columns = shape[0], math.prod(shape[1:])
     both = _unpacked_classes(next(parts), rows + columns, classes)
-    often = np.frombuffer(zlib.decompress(next(parts)), "<u2").astype(np.int64)
+    often = np.frombuffer(_inflated(next(parts)), "<u2").astype(np.int64)
     table = np.stack([WHOLE - often, often], axis=1)
     contexts = _contexts(both[:rows], both[rows:], classes)
     return decode(next(parts), contexts, table).astype(np.bool_).reshape(shape)
@@ -248,10 +260,12 @@ def _take_values(count: int, dtype: torch.dtype, parts: Iterator[bytes]) -> Tens
     for _ in range(dtype.itemsize):
         told, stream = next(parts), next(parts)
         if told:
-            table = np.frombuffer(zlib.decompress(told), "<u2").astype(np.int64)[None, :]
+            table = np.frombuffer(_inflated(told), "<u2").astype(np.int64)[None, :]
             planes.append(decode(stream, np.zeros(count, np.uint8), table))
         else:
             planes.append(np.frombuffer(stream, np.uint8, count))
+    if not count:
+        return torch.zeros(0, dtype=dtype)
     raw = np.ascontiguousarray(np.stack(planes, axis=1))
     if dtype is torch.float32:
         turned = raw.view("<u4")
@@ -261,7 +275,7 @@ def _take_values(count: int, dtype: torch.dtype, parts: Iterator[bytes]) -> Tens
 
 def _planes(values: Tensor) -> list[Symbols]:
     """The bytes of each place. float32 is turned by a bit, so that the last is its exponent."""
-    raw = values.contiguous().view(torch.uint8).numpy().reshape(-1, values.itemsize)
+    raw = values.contiguous().view(torch.uint8).numpy().reshape(len(values), values.itemsize)
     if values.dtype is torch.float32:
         whole = np.ascontiguousarray(raw).view("<u4")
         raw = ((whole << 1) | (whole >> 31)).view(np.uint8)

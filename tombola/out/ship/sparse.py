@@ -157,7 +157,7 @@ def decode_rows(raw: bytes, where: str) -> tuple[Rows, ...]:
             f"{where} is of format {head.get('format')!r}, schema {head.get('schema')!r}; want "
             f"'sparse', {SCHEMA}. A newer tombola may have written it."
         )
-    shape = head.get("layers")
+    shape = head.get("layers", [])
     if digest(["sparse", shape, Params(dict(sorted(tensors.items())))]) != head.get("digest"):
         raise ShipError(f"{where} is damaged or was changed: its digest is another. Ship it anew.")
     try:

@@ -65,26 +65,30 @@ def compared(
 def by_turns(
     works: Mapping[str, Compute], inputs: Any, turns: int = TURNS
 ) -> dict[str, list[float]]:
-    """Seconds of one call of each, turn by turn, on one torch thread."""
+    """Seconds of one call of each, turn by turn, on one torch thread.
+
+    Of processor time: where nothing else runs that is what a clock shows, and where others take the
+    processor in between it still is.
+    """
     taken: dict[str, list[float]] = {name: [] for name in works}
     with one_thread(), torch.no_grad():
         calls = {name: _calls(work, inputs) for name, work in works.items()}
         for _ in range(turns):
             for name, work in works.items():
                 work(inputs)  # as warm as in a row of calls
-                began = time.perf_counter()
+                began = time.process_time()
                 for _ in range(calls[name]):
                     work(inputs)
-                taken[name].append((time.perf_counter() - began) / calls[name])
+                taken[name].append((time.process_time() - began) / calls[name])
     return taken
 
 
 def _calls(work: Compute, inputs: Any) -> int:
     """How many make a turn."""
     work(inputs)
-    began = time.perf_counter()
+    began = time.process_time()
     work(inputs)
-    return max(1, math.ceil(TURN / max(time.perf_counter() - began, 1e-6)))
+    return max(1, math.ceil(TURN / max(time.process_time() - began, 1e-6)))
 
 
 @contextmanager
