@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from tombola.cli import main
 from tombola.lab.store import Store
 from tombola.lab.study import open_study
+from tombola.out.ship.packed import unpack
 from tombola.values.digest import digest
 from tombola.values.ticket import Ticket
 
@@ -670,7 +671,7 @@ def test_smaller_and_faster_files(shell: Shell) -> None:
     row = shell.find("--seeds", "1")["rows"][-1]
     packed = shell.json("ship", "latest", "--to", "packed", "--batch", "1")
     assert packed["checks"]["tensors_equal"] is True
-    state = tb.unpack(packed["path"])
+    state = unpack(packed["path"])
     assert sum(int((state[f"{n}.weight"] != 0).sum()) for n in (0, 2)) <= row["total"]
     sparse = shell.json("ship", "latest", "--to", "sparse", "--batch", "1,5")
     assert [measured["batch"] for measured in sparse["speed"]] == [1, 5]
