@@ -63,7 +63,7 @@ def test_packed_gives_the_state_dict_back(tmp_path: Path) -> None:
     document = ship_as("packed", one, "float32")
     assert document["checks"]["tensors_equal"] is True
     assert document["outputs"] == {"difference": 0.0, "tolerance": 0.0}
-    assert document["accuracy_cost"] == 0.0
+    assert document["accuracy_cost"] == 0.0 and document["machine"]["processor"]
     assert [row["batch"] for row in document["speed"]] == [1, 7]
     assert all(row["low"] <= row["ratio"] <= row["high"] for row in document["speed"])
     state = tb.unpack(document["path"])

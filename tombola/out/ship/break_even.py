@@ -55,7 +55,7 @@ def ship(
     return Measured(
         bench="ship",
         world=world.name,
-        about="a forward pass on one thread; ratio: dense over the format, in brackets the "
+        about="a forward pass on one thread, in processor time; ratio: dense over the format, in brackets the "
         "interval of its median over 15 turns; kB: of the file",
         rows=tuple(rows),
         notes=tuple(notes),

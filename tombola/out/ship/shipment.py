@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import CheckError
+from tombola.lab.bench.measure import this_machine
 from tombola.out.ship.cargo import Cargo
 from tombola.out.ship.speed import BATCHES, Compute, compared, inputs_of
 from tombola.train.evaluate import evaluate
@@ -99,6 +100,7 @@ class Shipment:
             "density": self.cargo.provenance.get("density"),
             "checks": dict(checks),
             "test_accuracy": None,
+            "machine": this_machine(),
             **more,
         }
 
