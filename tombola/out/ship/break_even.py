@@ -55,8 +55,8 @@ def ship(
     return Measured(
         bench="ship",
         world=world.name,
-        about="a forward pass on one thread, in processor time; ratio: dense over the format, in brackets the "
-        "interval of its median over 15 turns; kB: of the file",
+        about="a forward pass on one thread, in processor time; ratio: dense over the format, low "
+        "and high: the interval of its median over 15 turns; kB: of the file",
         rows=tuple(rows),
         notes=tuple(notes),
     )
