@@ -8,23 +8,24 @@ can must do for equal bits.
 
 from setuptools import Extension, setup
 
+
+def kernel(name: str, sources: tuple[str, ...], headers: tuple[str, ...]) -> Extension:
+    """The library `_<name>`; sources and headers without their endings."""
+    return Extension(
+        f"tombola.kernels._{name}",
+        sources=[f"tombola/kernels/{source}.c" for source in sources],
+        depends=[f"tombola/kernels/{header}.h" for header in headers],
+        extra_compile_args=["-O3", "-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi"],
+        libraries=["m"],
+        optional=True,
+        py_limited_api=True,
+    )
+
+
 setup(
     ext_modules=[
-        Extension(
-            "tombola.kernels._chain",
-            sources=["tombola/kernels/chain.c", "tombola/kernels/conv.c"],
-            depends=[
-                "tombola/kernels/chain.h",
-                "tombola/kernels/chain_body.h",
-                "tombola/kernels/conv.h",
-                "tombola/kernels/conv_body.h",
-                "tombola/kernels/lanes.h",
-            ],
-            extra_compile_args=["-O3", "-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi"],
-            libraries=["m"],
-            optional=True,
-            py_limited_api=True,
-        )
+        kernel("chain", ("chain", "conv"), ("chain", "chain_body", "conv", "conv_body", "lanes")),
+        kernel("infer", ("infer",), ("infer_body",)),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

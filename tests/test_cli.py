@@ -1,6 +1,7 @@
 """The command line, from outside: what it prints, what it returns, what it leaves behind."""
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from tombola.cli import main
 from tombola.lab.store import Store
 from tombola.lab.study import open_study
+from tombola.out.ship.packed import unpack
 from tombola.values.digest import digest
 from tombola.values.ticket import Ticket
 
@@ -166,7 +168,7 @@ DIGITS = ("--on", "digits-short")
         (("find", "obs", *DIGITS), ["'obs'", "digits-small"]),
         (("fnd",), ['"fnd"', 'Did you mean "find"']),
         (("ls", "recipe"), ['"recipe"', '"recipes"']),
-        (("ship", "latest", "--to", "onnx"), ["--to", "safetensors"]),
+        (("ship", "latest", "--to", "tflite"), ["--to", "safetensors"]),
         (("ship", "none.safetensors", "--to", "ticket"), ["none.safetensors"]),
     ],
 )
@@ -663,6 +665,35 @@ def test_a_file_that_fails_its_check_is_not_kept(shell: Shell) -> None:
     )
     assert (status, out) == (1, "")
     assert "test_accuracy_equal" in err and not list((shell.folder / "models").iterdir())
+
+
+def test_smaller_and_faster_files(shell: Shell) -> None:
+    row = shell.find("--seeds", "1")["rows"][-1]
+    packed = shell.json("ship", "latest", "--to", "packed", "--batch", "1")
+    assert packed["checks"]["tensors_equal"] is True
+    state = unpack(packed["path"])
+    assert sum(int((state[f"{n}.weight"] != 0).sum()) for n in (0, 2)) <= row["total"]
+    sparse = shell.json("ship", "latest", "--to", "sparse", "--batch", "1,5")
+    assert [measured["batch"] for measured in sparse["speed"]] == [1, 5]
+    assert sparse["test_accuracy"] == packed["test_accuracy"]
+    for shipped in (packed, sparse):
+        content = Path(shipped["path"]).read_bytes()
+        assert shipped["sha256"] == hashlib.sha256(content).hexdigest()
+    status, out, err = shell("ship", "latest", "--to", "packed", "--precision", "int8")
+    assert status == 0, err
+    assert "of test accuracy, against float32" in " ".join(out.split())
+
+
+def test_formats_say_what_they_cannot_take(shell: Shell) -> None:
+    shell.find("--seeds", "1")
+    ship = ("ship", "latest", "--to")
+    assert "--batch '1,x'" in shell.refused(*ship, "packed", "--batch", "1,x")
+    assert "--precision int8 is for --to packed" in shell.refused(
+        *ship, "sparse", "--precision", "int8"
+    )
+    path = shell.json(*ship, "ticket")["path"]
+    assert "--to sparse needs" in shell.refused("ship", path, "--to", "sparse", "--untrained")
+    assert shell.json("ship", path, "--to", "packed", "--untrained")["bytes"]
 
 
 # -- what goes wrong on the way --------------------------------------------------------------

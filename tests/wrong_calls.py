@@ -364,7 +364,7 @@ FIND = Command(
 SHIP = Command(
     "ship",
     TICKET,
-    {"--to": _name("safetensors", "ticket"), "--out": PLACE, **USUAL},
+    {"--to": _name("safetensors", "packed", "sparse", "ticket"), "--out": PLACE, **USUAL},
     {"--on": WORLD, "--untrained": None, "--seed": _number("0", "3"), "--data": DATA, **BOTH},
 )
 POWER: dict[str, Words | None] = {"--power": None, "--margin": _number("0.01", "0")}

@@ -93,6 +93,8 @@ _HOMES = {
     "training_cost": "tombola.recipes.cost",
     "tensorboard": "tombola.out.track",
     "mlflow": "tombola.out.track",
+    "unpack": "tombola.out.ship.packed",
+    "load_sparse": "tombola.out.ship.sparse",
     "Ticket": "tombola.values.ticket",
     "Mask": "tombola.values.mask",
     "Params": "tombola.values.params",

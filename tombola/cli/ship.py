@@ -30,9 +30,11 @@ def ship(
     /,
     *,
     to: Annotated[
-        Literal["safetensors", "ticket"],
+        Literal["safetensors", "packed", "sparse", "onnx", "ticket"],
         Parameter(
-            help="safetensors: the trained network's state dict; ticket: its start and mask."
+            help="safetensors: the trained network's state dict. packed: the smallest file. "
+            "sparse: compressed rows, for chains of linear layers. onnx: for other runtimes. "
+            "ticket: its start and mask."
         ),
     ],
     out: Annotated[Path, Parameter(help="Folder to write to.", show_default=True)] = Path("."),
@@ -45,6 +47,13 @@ def ship(
         int | None,
         Parameter(help="Of the training of a ticket file. Default: the one it was found with."),
     ] = None,
+    precision: Annotated[
+        Literal["float32", "float16", "int8"],
+        Parameter(help="Of the weights, --to packed. float32 gives every bit back."),
+    ] = "float32",
+    batch: Annotated[
+        str, Parameter(help="Examples at once, where speed is measured.", show_default=True)
+    ] = "1,64",
     as_json: JsonOption = False,
     store: StoreOption = None,
     data: DataOption = None,
@@ -52,23 +61,39 @@ def ship(
     """Write a model for use elsewhere, checked on the exported file itself."""
     from tombola.lab.study import open_study
     from tombola.lookup import find_world
-    from tombola.out.ship.cargo import stem_in, stem_of, trained_in, which_of
+    from tombola.out.ship.cargo import at_start, stem_in, stem_of, trained_in, which_of
     from tombola.out.ship.files import check_folder
-    from tombola.out.ship.safetensors import ship_network
+    from tombola.out.ship.formats import check_format, ship_as
+    from tombola.out.ship.shipment import Shipment
+    from tombola.out.ship.speed import batches_of
+    from tombola.out.ship.ticket import ship_ticket
     from tombola.out.terminal import show_shipment
     from tombola.values.ticket import Ticket
 
     begin_work()
     check_folder(out)
-    source, trained = which_of(ticket), to == "safetensors" and not untrained
+    sizes = batches_of(batch)
+    if precision != "float32" and to != "packed":
+        raise CallError(f"--precision {precision} is for --to packed.")
+    source, trained = which_of(ticket), to != "ticket" and not untrained
+
+    def written(cargo: "Cargo", world: "World | None") -> dict[str, Any]:
+        shipment = Shipment(cargo=cargo, world=world, folder=out, batches=sizes)
+        return ship_as(to, shipment, precision)
+
     if isinstance(source, Path):
         start, stem = Ticket.load(source), stem_of(source)
         world = None if on is None else find_world(on, data)
-        if not trained:
-            document = ship_start(start, stem, to, world, out)
+        if world is not None:
+            start.build(world.model)  # or it does not fit, and nothing is trained or written
+        if to == "ticket":
+            document = ship_ticket(start, stem, out)
+        elif untrained:
+            check_format(to, world)
+            document = written(at_start(start, stem), world)
         elif world is not None:
-            start.build(world.model)  # or it does not fit, and nothing is trained
-            document = ship_network(trained_from(start, stem, world, seed, store), world, out)
+            check_format(to, world)
+            document = written(trained_from(start, stem, world, seed, store), world)
         else:
             raise CallError(
                 f"{ticket} has no trained weights. Train them with --on WORLD, or ship the "
@@ -81,26 +106,19 @@ def ship(
         stem = stem_in(study, study.trial(**source.choice()))
         name = on or study.facts["names"].get("world")
         world = None if name is None else find_world(name, data_of(study, data))
+        check_format(to, world)
         if trained:
-            document = ship_network(trained_in(study, source), world, out)
+            document = written(trained_in(study, source), world)
         else:
-            document = ship_start(study.ticket(**source.choice()), stem, to, world, out)
+            start = study.ticket(**source.choice())
+            if world is not None:
+                start.build(world.model)  # or it does not fit, and nothing is written
+            document = (
+                ship_ticket(start, stem, out)
+                if to == "ticket"
+                else written(at_start(start, stem), world)
+            )
     return Answer(document, lambda console: show_shipment(console, document), as_json)
-
-
-def ship_start(
-    start: "Ticket", stem: str, to: str, world: "World | None", out: Path
-) -> dict[str, Any]:
-    """A ticket, or the sparse network as it starts."""
-    from tombola.out.ship.cargo import at_start
-    from tombola.out.ship.safetensors import ship_network
-    from tombola.out.ship.ticket import ship_ticket
-
-    if world is not None:
-        start.build(world.model)  # or it does not fit, and nothing is written
-    if to == "ticket":
-        return ship_ticket(start, stem, out)
-    return ship_network(at_start(start, stem), world, out)
 
 
 def trained_from(

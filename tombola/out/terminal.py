@@ -323,7 +323,11 @@ def show_catalogue(console: "Console", summaries: Mapping[str, str]) -> None:
 
 def show_shipment(console: "Console", shipped: Mapping[str, Any]) -> None:
     """Where the file is, what is in it, and what was checked on it."""
-    said = {"file": f"{shipped['path']}, {size(shipped['bytes'])}"}
+    smaller = shipped.get("times_smaller")
+    against = f", {smaller:g} times smaller than the dense float32 file" if smaller else ""
+    if smaller and smaller < 1.0:
+        against = ", no smaller than the dense float32 file"
+    said = {"file": f"{shipped['path']}, {size(shipped['bytes'])}{against}"}
     if shipped["density"] is not None:
         said["density"] = fraction(shipped["density"])
     said["checks"] = f"on the file as read back: {checks_line(shipped['checks'])}"
@@ -331,7 +335,34 @@ def show_shipment(console: "Console", shipped: Mapping[str, Any]) -> None:
         said["test accuracy"] = (
             f"{fraction(shipped['test_accuracy'])}, measured on the file; n = 1, no interval"
         )
+    if shipped.get("accuracy_cost") is not None and shipped["precision"] != "float32":
+        said["costs"] = f"{shipped['accuracy_cost']:+.4f} of test accuracy, against float32"
+    if "outputs" in shipped:
+        said["outputs"] = outputs_line(shipped["outputs"])
+    for row in shipped.get("speed", ()):
+        said[f"batch {row['batch']}"] = speed_line(row)
     console.print(grid({**said, "note": " ".join(shipped["notes"])}))
+
+
+def outputs_line(outputs: Mapping[str, Any]) -> str:
+    """How far outputs of the file are from the network's."""
+    differ = f"differ from the network's by {outputs['difference']:.2g} of the largest"
+    allowed = outputs["tolerance"]
+    return differ if allowed is None else f"{differ}; {allowed:g} allowed"
+
+
+def speed_line(row: Mapping[str, Any]) -> str:
+    """Time of one batch, beside the dense network's.
+
+    >>> speed_line({"microseconds": 8.0, "dense_microseconds": 40.0, "examples_per_second": 125000,
+    ...             "ratio": 5.0, "low": 4.5, "high": 5.2, "n": 15})
+    '8 us, dense 40 us: 5 times as fast [4.5, 5.2], n = 15 turns; 125,000 examples/s'
+    """
+    return (
+        f"{row['microseconds']:g} us, dense {row['dense_microseconds']:g} us: {row['ratio']:g} "
+        f"times as fast [{row['low']:g}, {row['high']:g}], n = {row['n']} turns; "
+        f"{row['examples_per_second']:,.0f} examples/s"
+    )
 
 
 def show_report(console: "Console", document: Mapping[str, Any]) -> None:

@@ -1,0 +1,166 @@
+"""A chain of linear layers that computes with what it keeps: for inference, on the CPU."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import numpy as np
+import scipy.sparse
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tombola.errors import ShipError
+from tombola.kernels.infer import Inference, Rows, library
+
+Stage = Callable[[Tensor], Tensor]  # (examples, inputs) to (examples, outputs)
+
+WAYS = ("tombola", "torch", "scipy", "dense")
+# batch up to -> (way, density up to which a layer goes that way), the first that holds. Measured at
+# 300 x 784 and 1024 x 1024, batch 1, 8, 64 and 256, on one core with AVX-512; where the two shapes
+# differ, the lower density. `tombola bench ship` measures whole networks.
+COMPILED = {
+    1: (("tombola", 0.15), ("dense", 1.0)),
+    16: (("tombola", 0.25), ("dense", 1.0)),
+    1 << 62: (("tombola", 0.4), ("dense", 1.0)),
+}
+NOT_COMPILED = {
+    1: (("scipy", 0.15), ("dense", 1.0)),
+    16: (("torch", 0.25), ("dense", 1.0)),
+    1 << 62: (("torch", 0.2), ("dense", 1.0)),
+}
+SMALL = 1 << 13  # weights; below, a call of torch costs more than the layer
+
+
+class SparseNetwork(nn.Module):
+    """Linear layers with ReLU between them, each computed the way a table says is fastest here.
+
+    Shapes: (n, ...), flattened from the second dimension on, to (n, outputs); float32 on the CPU.
+    It has no parameters and cannot be trained. way: one of `WAYS` for all layers instead.
+
+    Raises:
+        ShipError: `way` is "tombola", and there are no compiled kernels.
+
+    Example:
+        >>> keeps_one = Rows(2, *(np.array(a, dtype=np.int32) for a in ([0, 1], [1])),
+        ...                  np.array([3], dtype=np.float32), None, relu=False)
+        >>> SparseNetwork([keeps_one])(torch.tensor([[5.0, 7.0]]))
+        tensor([[21.]])
+    """
+
+    def __init__(self, layers: Sequence[Rows], way: str | None = None) -> None:
+        super().__init__()
+        if way == "tombola" and library() is None:
+            raise ShipError("no compiled kernels; tombola was installed without a C compiler.")
+        self.layers, self._way = tuple(layers), way
+        self._stages: dict[tuple[str, ...], tuple[Stage, ...]] = {}
+        self._by_batch: dict[int, tuple[Stage, ...]] = {}
+
+    def ways(self, batch: int) -> tuple[str, ...]:
+        """How each layer is computed for so many examples at once."""
+        if self._way is not None:
+            return (self._way,) * len(self.layers)
+        table = NOT_COMPILED if library() is None else COMPILED
+        rows = next(rows for most, rows in table.items() if batch <= most)
+        return tuple(_way_of(layer, rows) for layer in self.layers)
+
+    @property
+    def held(self) -> int:
+        """Bytes of weights, places and biases."""
+        parts = (p for r in self.layers for p in (r.row, r.column, r.weight, r.bias))
+        return sum(part.nbytes for part in parts if part is not None)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        batch = len(inputs)
+        stages = self._by_batch.get(batch)
+        if stages is None:
+            stages = self._by_batch[batch] = self._staged(self.ways(batch))
+        hidden = inputs.reshape(batch, -1).contiguous()
+        if hidden.shape[1] != self.layers[0].inputs or hidden.dtype is not torch.float32:
+            raise ShipError(
+                f"inputs are {hidden.dtype} {tuple(inputs.shape)}; want float32, "
+                f"{self.layers[0].inputs} numbers an example."
+            )
+        for stage in stages:
+            hidden = stage(hidden)
+        return hidden
+
+    def _staged(self, ways: tuple[str, ...]) -> tuple[Stage, ...]:
+        """Neighbours that our kernels compute become one call."""
+        if ways not in self._stages:
+            stages: list[Stage] = []
+            for way, group in groupby(zip(ways, self.layers, strict=True), key=lambda one: one[0]):
+                layers = [layer for _, layer in group]
+                if way == "tombola":
+                    stages.append(_compiled(layers))
+                else:
+                    stages += [_MADE[way](layer) for layer in layers]
+            self._stages[ways] = tuple(stages)
+        return self._stages[ways]
+
+
+def _way_of(layer: Rows, rows: tuple[tuple[str, float], ...]) -> str:
+    weights = layer.inputs * layer.outputs
+    if weights < SMALL and rows[0][0] == "tombola":
+        return "tombola"
+    density = len(layer.column) / max(weights, 1)
+    return next(way for way, most in rows if density <= most)
+
+
+def _compiled(layers: Sequence[Rows]) -> Stage:
+    kernel = Inference(layers)
+
+    def stage(inputs: Tensor) -> Tensor:
+        out = torch.empty((len(inputs), kernel.outputs))
+        kernel.into(inputs.data_ptr(), len(inputs), out.data_ptr())
+        return out
+
+    return stage
+
+
+def _dense(layer: Rows) -> Stage:
+    weight = torch.from_numpy(_matrix(layer).toarray())
+    bias = None if layer.bias is None else torch.from_numpy(layer.bias)
+
+    def stage(inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            found = F.linear(inputs, weight, bias)
+        return found.relu_() if layer.relu else found
+
+    return stage
+
+
+def _torch(layer: Rows) -> Stage:
+    row, column, values = map(torch.from_numpy, (layer.row, layer.column, layer.weight))
+    size = (layer.outputs, layer.inputs)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR")  # torch calls it a beta
+        weight = torch.sparse_csr_tensor(row, column, values, size=size, check_invariants=True)
+    bias = None if layer.bias is None else torch.from_numpy(layer.bias)
+
+    def stage(inputs: Tensor) -> Tensor:
+        found = (weight @ inputs.t()).t()
+        found = (found if bias is None else found + bias).contiguous()
+        return found.relu_() if layer.relu else found
+
+    return stage
+
+
+def _scipy(layer: Rows) -> Stage:
+    weight = _matrix(layer)
+
+    def stage(inputs: Tensor) -> Tensor:
+        found = np.ascontiguousarray((weight @ inputs.numpy().T).T)
+        if layer.bias is not None:
+            found += layer.bias
+        return torch.from_numpy(np.maximum(found, 0.0, out=found) if layer.relu else found)
+
+    return stage
+
+
+def _matrix(layer: Rows) -> scipy.sparse.csr_array:
+    parts = layer.weight, layer.column, layer.row
+    return scipy.sparse.csr_array(parts, shape=(layer.outputs, layer.inputs))
+
+
+_MADE = {"dense": _dense, "torch": _torch, "scipy": _scipy}
