@@ -237,3 +237,18 @@ def test_a_store_whose_making_was_cut_off_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "s" / ".format.json.77.abcd").write_text("{")
     store = Store(tmp_path / "s")
     assert store.fetch(Params, store.put(PARAMS)).digest == PARAMS.digest
+
+
+def test_half_written_files_of_processes_that_are_no_more_go(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    digest_of = store.put(Params({"w": torch.ones(3)}))
+    left, other = (
+        store.folder / "objects" / "ab" / f".{'0' * 64}.safetensors.{pid}.0123abcd"
+        for pid in (4711, 4712)
+    )
+    left.parent.mkdir()
+    for path in (left, other):
+        path.write_bytes(b"half")
+    store.drop_half_written({4711})
+    assert not left.exists() and other.exists()
+    assert store.fetch(Params, digest_of)["w"].tolist() == [1.0, 1.0, 1.0]

@@ -455,6 +455,13 @@ class Store:
                 if held is not None:
                     yield held
 
+    def drop_half_written(self, processes: set[int]) -> None:
+        """Remove the temporary files of processes that are no more."""
+        for held in list(self.files()):
+            if held.part == "temporary" and held.name.split(".")[-2] in map(str, processes):
+                with suppress(OSError):
+                    held.path.unlink()
+
     def _held(self, path: Path) -> Held | None:
         place = path.relative_to(self.folder).as_posix()
         for part, pattern in _PARTS.items():

@@ -134,9 +134,12 @@ class Processes:
         running.process.join()
 
     def close(self) -> None:
-        for running in list(self._running.values()):
+        killed = list(self._running.values())
+        for running in killed:
             running.process.kill()
             self._reap(running)
+        if killed:  # perhaps in the middle of a file
+            self._store.drop_half_written({running.process.pid for running in killed})
 
 
 def _work_in_child(
