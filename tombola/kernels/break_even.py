@@ -1,7 +1,7 @@
 """Below which density a kernel beats dense products: measured, and kept as data.
 
 `auto` looks here and never at a clock, so that a training is the same whenever and wherever it is
-run. `tombola bench step --table` prints the entries anew.
+run. `tombola bench step` measures the density for a world, `benchmarks/layers.py` those for layers.
 """
 
 from bisect import bisect_left
