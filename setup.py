@@ -24,8 +24,12 @@ def kernel(name: str, sources: tuple[str, ...], headers: tuple[str, ...]) -> Ext
 
 setup(
     ext_modules=[
-        kernel("chain", ("chain", "conv"), ("chain", "chain_body", "conv", "conv_body", "lanes")),
-        kernel("infer", ("infer",), ("infer_body",)),
+        kernel(
+            "chain",
+            ("chain", "conv"),
+            ("chain", "chain_body", "conv", "conv_body", "lanes", "sets"),
+        ),
+        kernel("infer", ("infer",), ("infer_body", "sets")),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tombola.kernels import compiled, jit
+from tombola.kernels import built, compiled, jit
 from tombola.kernels.best import best_kernel, kernel_named
 from tombola.kernels.break_even import BREAK_EVEN, break_even
 from tombola.kernels.chain import Chain, Examples, Kernel, Layer, Moves, layer_of
@@ -242,7 +243,7 @@ def forgotten() -> Iterator[None]:
 
 @pytest.fixture
 def no_library(forgotten: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "__file__", "/nowhere/compiled.py")
+    monkeypatch.setattr(built, "__file__", "/nowhere/built.py")
 
 
 @pytest.mark.usefixtures("no_library")
@@ -296,17 +297,17 @@ def test_a_numba_that_does_not_work_is_as_good_as_none(monkeypatch: pytest.Monke
     assert jit.compiled() is None
 
 
-@pytest.mark.parametrize("content", [b"", b"no library at all", None])
-def test_a_library_that_is_none_of_ours_is_as_good_as_none(
-    content: bytes | None, tmp_path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("content", [b"", b"no library at all"])
+def test_a_file_that_is_no_library_is_as_good_as_none(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "_chain.so"
-    if content is None:
-        monkeypatch.setattr(compiled, "INTERFACE", -1)  # as if it were of another version
-        path = next(p for p in (compiled.Path(compiled.__file__).parent).glob("_chain*.so"))
-    else:
-        path.write_bytes(content)
-    assert compiled._loaded(path) is None
+    path.write_bytes(content)
+    assert built.loaded(path, "tombola_interface", 1, lambda found: None) is None
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_library_of_another_version_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "INTERFACE", -1)
+    assert library() is None
 
 
 def test_break_even_is_looked_up_by_size() -> None:

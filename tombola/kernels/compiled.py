@@ -2,18 +2,16 @@
 
 import ctypes
 import functools
-import sysconfig
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_double, c_int32, c_int64, c_void_p
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from tombola.kernels.built import VARIANTS, built
 from tombola.kernels.chain import Chain, Examples, Floats, Moves, Places
 
 INTERFACE = 2
-VARIANTS = ("plain", "avx2", "avx512")
 
 
 class _Layer(Structure):
@@ -53,36 +51,25 @@ class _Optimiser(Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The shared library built with the package; None where there was no compiler."""
-    for suffix in (".abi3.so", sysconfig.get_config_var("EXT_SUFFIX"), ".so", ".pyd"):
-        path = Path(__file__).with_name(f"_chain{suffix}")
-        if path.exists():
-            return _loaded(path)
-    return None
+    """The shared library of chains and convolutions; None where there was no compiler."""
+    return built("chain", "tombola_interface", INTERFACE, _declare)
 
 
-def _loaded(path: Path) -> ctypes.CDLL | None:
-    try:
-        found = ctypes.CDLL(str(path))
-        if found.tombola_interface() != INTERFACE:
-            return None
-        found.tombola_space.restype = c_int64
-        found.tombola_variant.restype = c_int32
-        found.tombola_train.restype = found.tombola_outputs.restype = None
-        both: list[Any] = [POINTER(_Chain), POINTER(_Data), c_void_p, c_int64]
-        optimiser: list[Any] = [POINTER(_Optimiser), POINTER(c_double), c_int64]
-        found.tombola_space.argtypes = [POINTER(_Chain)]
-        found.tombola_train.argtypes = [*both, c_int32, *optimiser]
-        found.tombola_outputs.argtypes = [*both, c_void_p]
-        images: list[Any] = [c_void_p, c_void_p, c_void_p]
-        found.tombola_conv_pack.restype = found.tombola_conv_unpack.restype = None
-        found.tombola_conv_pack.argtypes = found.tombola_conv_unpack.argtypes = images
-        found.tombola_conv_sums.restype = found.tombola_conv_gradients.restype = None
-        found.tombola_conv_sums.argtypes = [c_void_p] * 5
-        found.tombola_conv_gradients.argtypes = [*images, c_int32, c_int32, c_void_p]
-    except (OSError, AttributeError):
-        return None  # of another machine, or no library of ours
-    return found
+def _declare(found: ctypes.CDLL) -> None:
+    found.tombola_space.restype = c_int64
+    found.tombola_variant.restype = c_int32
+    found.tombola_train.restype = found.tombola_outputs.restype = None
+    both: list[Any] = [POINTER(_Chain), POINTER(_Data), c_void_p, c_int64]
+    optimiser: list[Any] = [POINTER(_Optimiser), POINTER(c_double), c_int64]
+    found.tombola_space.argtypes = [POINTER(_Chain)]
+    found.tombola_train.argtypes = [*both, c_int32, *optimiser]
+    found.tombola_outputs.argtypes = [*both, c_void_p]
+    images: list[Any] = [c_void_p, c_void_p, c_void_p]
+    found.tombola_conv_pack.restype = found.tombola_conv_unpack.restype = None
+    found.tombola_conv_pack.argtypes = found.tombola_conv_unpack.argtypes = images
+    found.tombola_conv_sums.restype = found.tombola_conv_gradients.restype = None
+    found.tombola_conv_sums.argtypes = [c_void_p] * 5
+    found.tombola_conv_gradients.argtypes = [*images, c_int32, c_int32, c_void_p]
 
 
 class Compiled:

@@ -11,32 +11,8 @@
 
 #include "conv.h"
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define X86 1
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
-#define WIDTH 16
-#define NAME(x) x##_avx512
-#include "conv_body.h"
-#define TARGET __attribute__((target("avx2,fma")))
-#define WIDTH 8
-#define NAME(x) x##_avx2
-#include "conv_body.h"
-#endif
-#define TARGET
-#define WIDTH 4
-#define NAME(x) x##_plain
-#include "conv_body.h"
-
-#ifdef X86
-#define DISPATCH(function, variant, ...)                          \
-  switch (variant) {                                              \
-    case 2: function##_avx512(__VA_ARGS__); break;                \
-    case 1: function##_avx2(__VA_ARGS__); break;                  \
-    default: function##_plain(__VA_ARGS__); break;                \
-  }
-#else
-#define DISPATCH(function, variant, ...) function##_plain(__VA_ARGS__)
-#endif
+#define BODY "conv_body.h"
+#include "sets.h"
 
 /* out: (units, rows, columns, examples), each sum begun with its unit's bias, or 0 if NULL. */
 void tombola_conv_sums(const struct sums *s, const float *weights, const float *bias,

@@ -31,39 +31,13 @@ struct network {
 
 #define INLINE static inline __attribute__((always_inline))
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define X86 1
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
-#define WIDTH 16
-#define NAME(x) x##_avx512
-#include "infer_body.h"
-#define TARGET __attribute__((target("avx2,fma")))
-#define WIDTH 8
-#define NAME(x) x##_avx2
-#include "infer_body.h"
-#endif
-#define TARGET
-#define WIDTH 4
-#define NAME(x) x##_plain
-#include "infer_body.h"
-
-enum { PLAIN, AVX2, AVX512 };
+#define BODY "infer_body.h"
+#include "sets.h"
 
 int32_t tombola_infer_interface(void) { return INTERFACE; }
 
 /* The best instruction set of this processor, as `variant` wants it. */
-int32_t tombola_infer_variant(void) {
-#ifdef X86
-  __builtin_cpu_init();
-  const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-    return AVX512;
-  }
-  if (avx2) return AVX2;
-#endif
-  return PLAIN;
-}
+int32_t tombola_infer_variant(void) { return best_set(); }
 
 /* inputs: (examples, features); out: (examples, outputs of the last layer). Returns 1 if there is
    no memory, else 0. */
@@ -78,13 +52,7 @@ int32_t tombola_infer(const struct network *network, const float *inputs, int64_
   const int64_t bytes = (units * width * 4 + 63) / 64 * 64;
   float *space = aligned_alloc(64, bytes);
   if (!space) return 1;
-  switch (network->variant) {
-#ifdef X86
-    case AVX512: infer_avx512(network, inputs, examples, widest, space, out); break;
-    case AVX2: infer_avx2(network, inputs, examples, widest, space, out); break;
-#endif
-    default: infer_plain(network, inputs, examples, widest, space, out); break;
-  }
+  DISPATCH(infer, network->variant, network, inputs, examples, widest, space, out);
   free(space);
   return 0;
 }

@@ -2,18 +2,17 @@
 
 import ctypes
 import functools
-import sysconfig
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tombola.kernels.built import VARIANTS, built
+
 INTERFACE = 1
-VARIANTS = ("plain", "avx2", "avx512")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,24 +53,13 @@ class _Network(Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The shared library built with the package; None where there was no compiler."""
-    for suffix in (".abi3.so", sysconfig.get_config_var("EXT_SUFFIX"), ".so", ".pyd"):
-        path = Path(__file__).with_name(f"_infer{suffix}")
-        if path.exists():
-            return _loaded(path)
-    return None
+    """The shared library of inference; None where there was no compiler."""
+    return built("infer", "tombola_infer_interface", INTERFACE, _declare)
 
 
-def _loaded(path: Path) -> ctypes.CDLL | None:
-    try:
-        found = ctypes.CDLL(str(path))
-        if found.tombola_infer_interface() != INTERFACE:
-            return None
-        found.tombola_infer.argtypes = [POINTER(_Network), c_void_p, c_int64, c_void_p]
-        found.tombola_infer.restype = c_int32
-    except (OSError, AttributeError):
-        return None  # of another machine, or no library of ours
-    return found
+def _declare(found: ctypes.CDLL) -> None:
+    found.tombola_infer.argtypes = [POINTER(_Network), c_void_p, c_int64, c_void_p]
+    found.tombola_infer.restype = c_int32
 
 
 class Inference:
