@@ -47,15 +47,10 @@ def plan(question: Question, store: Store, *, jobs: int = 1, timed: bool = True)
 
 def outlook(tally: Tally, world: World, *, jobs: int, timed: bool = True) -> dict[str, Any]:
     """What a planned drive takes: trainings, steps, seconds (None unless `timed`) and disk."""
-    waiting, stored = tally.run, tally.stored
-    trainings = [job for job in waiting.values() if isinstance(job, Train)]
+    stored, trainings = tally.stored, trainings_of(tally)
     seconds: float | None = 0.0 if not trainings else None
     if timed and trainings:
-        pace = pace_of(world)
-        work = sum(pace.of(training) for training in trainings)
-        steps = sum(training.steps for training in trainings)
-        chain = work * tally.longest / max(1, steps)
-        seconds = round(max(work / jobs, chain) + SECONDS_PER_JOB * len(waiting) / jobs, 1)
+        seconds = seconds_of(tally, pace_of(world), jobs)
     return {
         "trainings": {"stored": _trainings(stored), "to_run": len(trainings)},
         "steps": {
@@ -66,6 +61,19 @@ def outlook(tally: Tally, world: World, *, jobs: int, timed: bool = True) -> dic
         "seconds": seconds,
         "disk_bytes": disk_bytes(world, len(trainings)),
     }
+
+
+def trainings_of(tally: Tally) -> list[Train]:
+    """Those to run."""
+    return [job for job in tally.run.values() if isinstance(job, Train)]
+
+
+def seconds_of(tally: Tally, pace: "Pace", jobs: int) -> float:
+    """What the jobs to run take, so many at once."""
+    trainings = trainings_of(tally)
+    work = sum(pace.of(training) for training in trainings)
+    chain = work * tally.longest / max(1, sum(training.steps for training in trainings))
+    return round(max(work / jobs, chain) + SECONDS_PER_JOB * len(tally.run) / jobs, 1)
 
 
 def _trainings(jobs: dict[str, Job]) -> int:
