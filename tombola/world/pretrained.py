@@ -63,9 +63,8 @@ class Pretrained:
     def __call__(self) -> nn.Module:
         network = self.model()
         own = network.state_dict(keep_vars=True)
-        fill(
-            network, {n: t if is_one_of(n, self.fresh) else self.params[n] for n, t in own.items()}
-        )
+        given = {name: t for name, t in self.params.items() if not is_one_of(name, self.fresh)}
+        fill(network, {**own, **given})  # further names of tied tensors are filled by their first
         return network
 
 
