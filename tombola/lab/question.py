@@ -103,7 +103,8 @@ class Question:
                 raise VerdictError(
                     f"rule {self.rule.name!r} looks at {condition.metric!r}, world "
                     f"{self.world.name!r} measures {list(measured)}. Judge by another rule, for "
-                    f'example rule=tombola.matching({measured[0]!r}, better="less").'
+                    f'example RULE = tombola.matching({measured[0]!r}, better="less"); on the '
+                    "command line --rule package.module:RULE."
                 )
 
     @cached_property
