@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from tombola.lab.bench.auto import auto
+from tombola.lab.bench.layers import layers
 from tombola.lab.bench.machine import machine
 from tombola.lab.bench.measure import Measured
 from tombola.lab.bench.memory import memory
@@ -12,6 +14,7 @@ from tombola.lab.bench.study import study
 
 BENCHES: dict[str, Callable[..., Measured]] = {
     "step": step,
+    "layers": layers,
     "study": study,
     "scaling": scaling,
     "machine": machine,
@@ -19,4 +22,4 @@ BENCHES: dict[str, Callable[..., Measured]] = {
     "overhead": overhead,
 }
 
-__all__ = ["BENCHES", "machine", "memory", "overhead", "scaling", "step", "study"]
+__all__ = ["BENCHES", "auto", "layers", "machine", "memory", "overhead", "scaling", "step", "study"]
