@@ -2,7 +2,6 @@
 
 import platform
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,10 +11,9 @@ from typing import Any
 import torch
 
 from tombola.kernels.best import best_kernel
+from tombola.lab.pace import random_mask, seconds
 from tombola.train.loop import train
 from tombola.train.training import Training
-from tombola.values.mask import FULL, Mask
-from tombola.values.rng import stream
 from tombola.world.numerics import Numerics
 from tombola.world.world import World, initial_params
 
@@ -87,29 +85,16 @@ def medians(works: Mapping[str, Callable[[], object]], turns: int = TURNS) -> di
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 def job(world: World, density: float, executor: str, steps: int, kernel: str = "") -> Training:
     """The first steps of a training under a random mask of this density in every layer, with no
     evaluation on the way."""
     numerics = Numerics(executor=executor, kernel=kernel, threads=world.numerics.threads)
     world = replace(world, numerics=numerics, steps=steps + 1, evaluate_every=steps + 1)
-    mask = FULL
-    if density < 1.0:
-        drawn = {
-            layer.name: torch.rand(layer.shape, generator=stream(0, "bench", layer.name)) < density
-            for layer in world.layers
-        }
-        mask = Mask(drawn)
     return Training(
         world=world,
         seed=0,
         params=initial_params(world, 0),
-        mask=mask,
+        mask=random_mask(world, density),
         step=0,
         until=steps,
         objective=world.objective,
