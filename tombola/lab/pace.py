@@ -64,15 +64,7 @@ def pace_of(world: World, least: float = 1.0) -> Pace:
 def step_seconds(world: World, density: float) -> float:
     """Of a step under a random mask of this density in every layer."""
     many = replace(world, steps=MOST_TRIED + 1, evaluate_every=MOST_TRIED + 1)
-    start = Training(
-        world=many,
-        seed=0,
-        params=initial_params(world, 0),
-        mask=random_mask(world, density),
-        step=0,
-        until=1,
-        objective=world.objective,
-    )
+    start = begun(many, density, until=1)
     tried, once = 1, seconds(lambda: train(start))
     once = min(once, seconds(lambda: train(start)))  # first calls are slow
     spent = once
@@ -83,15 +75,26 @@ def step_seconds(world: World, density: float) -> float:
     return max(spent - once, 1e-9) / (tried - 1) if tried > 1 else once
 
 
-def random_mask(world: World, density: float) -> Mask:
+def begun(world: World, density: float, *, until: int, seed: int = 0) -> Training:
+    """A training from its initial values to a step, under a random mask."""
+    return Training(
+        world=world,
+        seed=seed,
+        params=initial_params(world, seed),
+        mask=random_mask(world, density, seed),
+        step=0,
+        until=until,
+        objective=world.objective,
+    )
+
+
+def random_mask(world: World, density: float, seed: int = 0) -> Mask:
     """About so much of every layer, anywhere in it."""
     if density == 1.0:
         return FULL
+    draws = {layer: stream(seed, "random-mask", layer.name) for layer in world.layers}
     return Mask(
-        {
-            layer.name: torch.rand(layer.shape, generator=stream(0, "bench", layer.name)) < density
-            for layer in world.layers
-        }
+        {layer.name: torch.rand(layer.shape, generator=g) < density for layer, g in draws.items()}
     )
 
 

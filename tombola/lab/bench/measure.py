@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from tombola.kernels.best import best_kernel
-from tombola.lab.pace import random_mask, seconds
+from tombola.lab.pace import begun, seconds
 from tombola.train.loop import train
 from tombola.train.training import Training
 from tombola.world.numerics import Numerics
-from tombola.world.world import World, initial_params
+from tombola.world.world import World
 
 TURNS = 5
 DENSITIES = (1.0, 0.8, 0.51, 0.33, 0.21, 0.1, 0.036, 0.01)
@@ -90,15 +90,7 @@ def job(world: World, density: float, executor: str, steps: int, kernel: str = "
     evaluation on the way."""
     numerics = Numerics(executor=executor, kernel=kernel, threads=world.numerics.threads)
     world = replace(world, numerics=numerics, steps=steps + 1, evaluate_every=steps + 1)
-    return Training(
-        world=world,
-        seed=0,
-        params=initial_params(world, 0),
-        mask=random_mask(world, density),
-        step=0,
-        until=steps,
-        objective=world.objective,
-    )
+    return begun(world, density, until=steps)
 
 
 def step_seconds(jobs: Mapping[str, Training], turns: int = TURNS) -> dict[str, float]:
