@@ -4,9 +4,9 @@
     python benchmarks/steps.py cifar10-conv2      # one
 
 Each world is measured in a process of its own, on its real data. The step is tombola's, with its
-augmentation, masks and self-checks, at about half density; beside it stands the same step as a bare torch
-loop over ready tensors, with no mask. `ratio` is tombola over bare, medians of alternating steps.
-Memory is the process's peak, of which `data` is the set in memory.
+augmentation, masks and self-checks, at about half density; beside it stands the same step as a bare
+torch loop over ready tensors, with no mask. `ratio` is tombola over bare, medians of alternating
+steps. Memory is the process's peak, of which `data` is the set in memory.
 """
 
 import argparse
