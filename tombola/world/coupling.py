@@ -61,7 +61,7 @@ def traced(network: nn.Module, inputs: Any) -> torch.export.ExportedProgram:
         raise WorldError(
             f"the forward pass of {type(network).__name__} cannot be traced, so its units are not "
             f"known: {_module_in(network, error)}: {reason}. Name them by hand: "
-            "ByUnits(basis=Units(sets=(coupled(...),)))."
+            "ByUnits(basis=Units(given=(coupled(...),)))."
         ) from error
     finally:
         network.train(was_training)
