@@ -7,6 +7,7 @@ from tombola.lab.checks import Rounds
 from tombola.lab.question import Question, Trial, metric_names
 from tombola.lab.statistics import summarise
 from tombola.lab.verdict import TICKET
+from tombola.pieces.basis import basis_of
 from tombola.pieces.schedule import round_half_up
 from tombola.recipes.job import job_key
 from tombola.recipes.recipe import Recipe, Round
@@ -44,8 +45,11 @@ def _row(
     question: Question, arm: str, number: int, turns: Mapping[int, list[Round]]
 ) -> dict[str, Any]:
     counts = [_kept_by_layer(question, turn) for of_seed in turns.values() for turn in of_seed]
-    asked = round_half_up(question.target(arm, number).density * question.total)
-    kept = sum(counts[0].values()) if counts else asked
+    kept: float | None
+    if counts:  # of seeds that were cut to as many units, perhaps not to as many weights
+        kept = sum(sum(of.values()) for of in counts) / len(counts)
+    else:
+        kept = _asked(question, arm, number)
     metrics = {}
     for name in metric_names(question.world):
         values = [_value(turns.get(seed, []), name) for seed in question.seeds]
@@ -54,7 +58,7 @@ def _row(
         "arm": arm,
         "round": number,
         "density": kept / question.total,
-        "kept": kept,
+        "kept": round_half_up(kept),
         "total": question.total,
         "n": len(question.seeds),
         "metrics": metrics,
@@ -63,6 +67,14 @@ def _row(
     if collapsed:
         row["collapsed"] = sorted(collapsed)
     return row
+
+
+def _asked(question: Question, arm: str, number: int) -> float:
+    """Weights that a round that no trial reached would have kept; where only its cut would have
+    told, the share of units it was to keep."""
+    target, recipe = question.target(arm, number), question.recipe
+    size = None if basis_of(recipe.rule) is None else recipe.size(question.world, target)
+    return target.density * question.total if size is None else size
 
 
 def _kept_by_layer(question: Question, turn: Round) -> dict[str, int]:

@@ -19,16 +19,19 @@ from tombola.values.params import Params
 @dataclass(frozen=True, kw_only=True)
 class Cut:
     """What a rule returns. params: all tensors as training is to go on from them, where the rule
-    changed weights."""
+    changed weights. units: which units of its basis are kept, by set, where the rule counts such.
+    """
 
     mask: Mask
     params: Params | None = None
+    units: Mask | None = None
 
 
 class Rule(Protocol):
     """A frozen dataclass that selects, and may change, weights together.
 
-    moves_weights: whether its cuts have `params`.
+    moves_weights: whether its cuts have `params`. One that counts units rather than weights has its
+    `Basis` in an attribute `basis`, and its cuts have `units`.
     """
 
     moves_weights: ClassVar[bool]
@@ -41,7 +44,10 @@ class Rule(Protocol):
         ...
 
     def asks(self, layers: tuple[Layer, ...], target: Target) -> Mapping[str, int] | int:
-        """What the mask must keep: per tensor, or in all. The run checks the mask against it."""
+        """What the mask must keep: per tensor, or in all. The run checks the mask against it.
+
+        layers: what is counted (see `counted`): tensors in scope, or sets of units.
+        """
         ...
 
     def cut(self, at: Snapshot, probe: Probe, target: Target) -> Cut:

@@ -10,9 +10,10 @@ from tombola.values.layer import Layer
 class Setting:
     """Facts by which a rule, a dynamics or a parametrisation refuses what it cannot serve.
 
-    layers: the tensors in scope. targets: of the schedule. examples: of the training split. steps:
-    length of one training. objective: name of the world's objective. cuts_to_zero: whether the
-    recipe's cut weights are zero, rather than frozen.
+    layers: the tensors in scope. counted: what targets count, those or sets of units. targets:
+    of the schedule. examples: of the training split. steps: length of one training. objective:
+    name of the world's objective. cuts_to_zero: whether the recipe's cut weights are zero, rather
+    than frozen.
     """
 
     layers: tuple[Layer, ...]
@@ -21,3 +22,4 @@ class Setting:
     steps: int
     objective: str
     cuts_to_zero: bool = True
+    counted: tuple[Layer, ...] = ()

@@ -93,10 +93,12 @@ from tombola.recipes.sparse_training import (
     STATIC_UNIFORM,
 )
 from tombola.recipes.transfer import BERT_TICKET, transferred
+from tombola.recipes.units import BLOCKS, N_OF_M, UNITS, UNITS_ONESHOT
 
 __all__ = [
     "AC_DC",
     "BERT_TICKET",
+    "BLOCKS",
     "DEEP_R",
     "EDGE_POPUP",
     "EDGE_POPUP_GLOBAL",
@@ -139,6 +141,7 @@ __all__ = [
     "MASK_ONLY_RANDOM_SIGN",
     "MOVEMENT",
     "NOISY_INIT",
+    "N_OF_M",
     "OBS",
     "ONESHOT",
     "ONESHOT_FINE_TUNE",
@@ -171,6 +174,8 @@ __all__ = [
     "SUPERMASK_CONSTANT",
     "SURVIVOR_REINIT",
     "SYNFLOW",
+    "UNITS",
+    "UNITS_ONESHOT",
     "WEIGHT_REWIND",
     "Dense",
     "Inverted",

@@ -76,6 +76,9 @@ SPARSE_TRAINING = (
     "ac-dc",
 )
 
+# Whole units, blocks, patterns.
+STRUCTURED = ("units", "units-oneshot", "blocks", "n-of-m")
+
 # Found without training a weight.
 UNTRAINED = (
     "edge-popup",
@@ -102,6 +105,7 @@ RECIPES: dict[str, str] = {
         for name in SPARSE_TRAINING
     },
     **{name: f"tombola.recipes.edge_popup:{name.replace('-', '_').upper()}" for name in UNTRAINED},
+    **{name: f"tombola.recipes.units:{name.replace('-', '_').upper()}" for name in STRUCTURED},
     "kd-ticket": "tombola.recipes.distil:KD_TICKET",
     "kd-rewind": "tombola.recipes.distil:KD_REWIND",
     "kd-lr-rewind": "tombola.recipes.distil:KD_LR_REWIND",

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from tombola.errors import RecipeError
 from tombola.values.rng import stream
+from tombola.values.units import Coupling
 from tombola.world.batch import Batch, leaves, nested
 from tombola.world.feeding import fed_to
 from tombola.world.plumbing import plumbing
@@ -63,6 +64,9 @@ class NetworkProbe:
     @cached_property
     def _plumbing(self) -> nn.Module:
         return plumbing(self._network)
+
+    def coupling(self) -> Coupling:
+        return self._world.coupling
 
     def stream(self, *names: object) -> torch.Generator:
         return stream(self._seed, *names)

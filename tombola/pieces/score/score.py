@@ -11,6 +11,7 @@ from torch import Tensor
 from tombola.values.layer import Layer
 from tombola.values.mask import Mask
 from tombola.values.params import Params
+from tombola.values.units import Coupling
 
 
 class Need(Enum):
@@ -82,6 +83,14 @@ class Probe(Protocol):
         tensors without negative entries give a sum over paths. Takes the shape of an input from the
         training examples, and nothing else; of whole numbers too, so of words, the one with number
         1.
+        """
+        ...
+
+    def coupling(self) -> Coupling:
+        """The network's units, by tracing it.
+
+        Raises:
+            WorldError: it cannot be traced; names the module.
         """
         ...
 
