@@ -28,6 +28,7 @@ _HOMES = {
     "FlipAndCrop": "tombola.world.prepare",
     "InTurn": "tombola.world.prepare",
     "CrossEntropy": "tombola.world.objective",
+    "SquaredError": "tombola.world.objective",
     "Distillation": "tombola.world.distillation",
     "Teacher": "tombola.world.distillation",
     "Switched": "tombola.world.switched",

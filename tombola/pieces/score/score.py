@@ -67,6 +67,15 @@ class Probe(Protocol):
         """Raw outputs of the network, first dimension the examples."""
         ...
 
+    def inputs(self, params: Mapping[str, Tensor], name: str, batch: Any) -> Tensor:
+        """What the layer of a weight tensor is fed, (groups, rows, fan-in).
+
+        A row is what one product with a row of the weight takes: an example, a position of a
+        sequence, or a patch of an image. groups: of a convolution, else 1; fan-in in the order of
+        the weight's dimensions from the second on.
+        """
+        ...
+
     def flow(self, params: Mapping[str, Tensor]) -> Tensor:
         """Sum of the raw outputs for one input of ones, with these tensors and in their dtype.
 
