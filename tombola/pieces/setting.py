@@ -12,7 +12,9 @@ class Setting:
 
     layers: the tensors in scope. targets: of the schedule. examples: of the training split. steps:
     length of one training. objective: name of the world's objective. cuts_to_zero: whether the
-    recipe's cut weights are zero, rather than frozen.
+    recipe's cut weights are zero, rather than frozen. outputs: how many numbers the network says of
+    an example, None where the loss is not one of a single tensor of outputs. fed: the tensors whose
+    layer's inputs a probe can take (`Probe.inputs`).
     """
 
     layers: tuple[Layer, ...]
@@ -21,3 +23,5 @@ class Setting:
     steps: int
     objective: str
     cuts_to_zero: bool = True
+    outputs: int | None = None
+    fed: frozenset[str] = frozenset()

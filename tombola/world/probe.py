@@ -11,6 +11,7 @@ from torch.func import functional_call
 from tombola.errors import RecipeError
 from tombola.values.rng import stream
 from tombola.world.batch import Batch, leaves, nested
+from tombola.world.feeding import fed_to
 from tombola.world.plumbing import plumbing
 from tombola.world.world import World
 
@@ -45,6 +46,12 @@ class NetworkProbe:
     def outputs(self, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
         result: Tensor = functional_call(self._network, dict(params), (batch.inputs,))
         return result
+
+    def loss_at(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self._world.objective.loss(lambda inputs: outputs, batch, {})
+
+    def inputs(self, params: Mapping[str, Tensor], name: str, batch: Batch) -> Tensor:
+        return fed_to(self._network, params, name, batch.inputs)
 
     def flow(self, params: Mapping[str, Tensor]) -> Tensor:
         dtype = next(tensor.dtype for tensor in params.values() if tensor.is_floating_point())

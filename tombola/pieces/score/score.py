@@ -18,6 +18,7 @@ class Need(Enum):
 
     TRAINED = "weights after training: the recipe must train before it cuts"
     BATCHES = "training examples"
+    OUTPUTS = "a loss of one tensor of outputs, by which it can be differentiated twice"
 
 
 class When(Enum):
@@ -64,6 +65,19 @@ class Probe(Protocol):
 
     def outputs(self, params: Mapping[str, Tensor], batch: Any) -> Tensor:
         """Raw outputs of the network, first dimension the examples."""
+        ...
+
+    def loss_at(self, outputs: Tensor, batch: Any) -> Tensor:
+        """Mean loss of a batch if these were its raw outputs, a scalar."""
+        ...
+
+    def inputs(self, params: Mapping[str, Tensor], name: str, batch: Any) -> Tensor:
+        """What the layer of a weight tensor is fed, (groups, rows, fan-in).
+
+        A row is what one product with a row of the weight takes: an example, a position of a
+        sequence, or a patch of an image. groups: of a convolution, else 1; fan-in in the order of
+        the weight's dimensions from the second on.
+        """
         ...
 
     def flow(self, params: Mapping[str, Tensor]) -> Tensor:
