@@ -9,7 +9,7 @@ from tombola.pieces.allocation import Allocation, Global
 from tombola.pieces.kind import not_a
 from tombola.pieces.schedule import Target
 from tombola.pieces.score.score import Need, Probe, Score, Snapshot, examples_of
-from tombola.pieces.select import keep_top, keep_top_together
+from tombola.pieces.select import keep_best
 from tombola.pieces.setting import Setting
 from tombola.values.layer import Layer
 from tombola.values.mask import Mask
@@ -79,21 +79,48 @@ class ByScore:
         return self.score.needs
 
     def refuses(self, setting: Setting) -> str | None:
-        wanted = examples_of(self.score)
-        if wanted <= setting.examples:
-            return None
-        return (
-            f"{type(self.score).__name__} wants {wanted} training examples, there are "
-            f"{setting.examples}; ask for fewer."
-        )
+        where = type(self.score).__name__
+        if examples_of(self.score) > setting.examples:
+            return too_few(where, examples_of(self.score), setting)
+        if Need.OUTPUTS in self.needs and setting.outputs is None:
+            return no_outputs(where, setting)
+        return unshared(self, setting)
 
     def asks(self, layers: tuple[Layer, ...], target: Target) -> Mapping[str, int] | int:
-        if target.counts is not None:
-            return target.counts
-        return self.allocation.counts(layers, target.density)
+        return asked_of(self.allocation, layers, target)
 
     def cut(self, at: Snapshot, probe: Probe, target: Target) -> Cut:
-        scores, asked = self.score(at, probe), self.asks(at.layers, target)
-        if isinstance(asked, int):
-            return Cut(mask=keep_top_together(scores, at.layers, asked, at.mask))
-        return Cut(mask=keep_top(scores, at.layers, asked, at.mask))
+        asked = self.asks(at.layers, target)
+        return Cut(mask=keep_best(self.score(at, probe), at.layers, asked, at.mask))
+
+
+def too_few(where: str, wanted: int, setting: Setting) -> str:
+    """Says that there are fewer training examples than a piece wants."""
+    return f"{where} wants {wanted} training examples, there are {setting.examples}; ask for fewer."
+
+
+def no_outputs(where: str, setting: Setting) -> str:
+    """Says that a loss has no derivatives by outputs."""
+    return (
+        f"{where} needs {Need.OUTPUTS.value}; under the world's objective, {setting.objective}, "
+        "the network is run more than once or says something else. DiagonalFisher and WoodFisher "
+        "take gradients of the loss alone."
+    )
+
+
+def unshared(rule: Rule, setting: Setting) -> str | None:
+    """Why a rule cannot say what some target keeps, or None."""
+    try:
+        for target in setting.targets:
+            if target.round:
+                rule.asks(setting.layers, target)
+    except RecipeError as error:
+        return str(error)
+    return None
+
+
+def asked_of(
+    allocation: Allocation, layers: tuple[Layer, ...], target: Target
+) -> Mapping[str, int] | int:
+    """What a target asks to keep: its own counts where it sets them, else as allocated."""
+    return allocation.counts(layers, target.density) if target.counts is None else target.counts

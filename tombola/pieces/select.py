@@ -10,6 +10,18 @@ from tombola.values.layer import Layer
 from tombola.values.mask import Mask
 
 
+def keep_best(
+    scores: Mapping[str, Tensor],
+    layers: tuple[Layer, ...],
+    asked: Mapping[str, int] | int,
+    prior: Mask,
+) -> Mask:
+    """`keep_top` where counts are by tensor, `keep_top_together` where there is one for all."""
+    if isinstance(asked, int):
+        return keep_top_together(scores, layers, asked, prior)
+    return keep_top(scores, layers, asked, prior)
+
+
 def keep_top(
     scores: Mapping[str, Tensor], layers: tuple[Layer, ...], counts: Mapping[str, int], prior: Mask
 ) -> Mask:

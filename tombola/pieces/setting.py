@@ -13,7 +13,9 @@ class Setting:
     layers: the tensors in scope. counted: what targets count, those or sets of units. targets:
     of the schedule. examples: of the training split. steps: length of one training. objective:
     name of the world's objective. cuts_to_zero: whether the recipe's cut weights are zero, rather
-    than frozen.
+    than frozen. outputs: how many numbers the network says of an example, None where the loss is
+    not one of a single tensor of outputs. fed: the tensors whose layer's inputs a probe can take
+    (`Probe.inputs`).
     """
 
     layers: tuple[Layer, ...]
@@ -23,3 +25,5 @@ class Setting:
     objective: str
     cuts_to_zero: bool = True
     counted: tuple[Layer, ...] = ()
+    outputs: int | None = None
+    fed: frozenset[str] = frozenset()

@@ -61,7 +61,6 @@ from tombola.recipes.foresight import (
     SYNFLOW,
 )
 from tombola.recipes.imp import IMP, IMP_CONTINUED, IMP_REWIND, ONESHOT
-from tombola.recipes.obs import OBS
 from tombola.recipes.recipe import Recipe, Round, grow, iterate
 from tombola.recipes.retraining import (
     FINE_TUNE,
@@ -74,6 +73,33 @@ from tombola.recipes.retraining import (
     WEIGHT_REWIND,
 )
 from tombola.recipes.rigl import RIGL
+from tombola.recipes.second_order import (
+    FISHER,
+    FISHER_ITERATED,
+    FISHER_RETRAINED,
+    FISHER_STEPWISE,
+    LAYERWISE,
+    LAYERWISE_ERK,
+    LAYERWISE_ERK_ITERATED,
+    LAYERWISE_ERK_RETRAINED,
+    LAYERWISE_ERK_STEPWISE,
+    LAYERWISE_ITERATED,
+    LAYERWISE_RETRAINED,
+    LAYERWISE_STEPWISE,
+    MAGNITUDE_AT_END,
+    OBD,
+    OBD_ITERATED,
+    OBD_RETRAINED,
+    OBD_STEPWISE,
+    OBS,
+    OBS_ITERATED,
+    OBS_RETRAINED,
+    OBS_STEPWISE,
+    WOODFISHER,
+    WOODFISHER_ITERATED,
+    WOODFISHER_RETRAINED,
+    WOODFISHER_STEPWISE,
+)
 from tombola.recipes.snip import SNIP
 from tombola.recipes.sparse_training import (
     AC_DC,
@@ -142,7 +168,31 @@ __all__ = [
     "MOVEMENT",
     "NOISY_INIT",
     "N_OF_M",
+    "MAGNITUDE_AT_END",
+    "OBD",
+    "OBD_ITERATED",
+    "OBD_RETRAINED",
+    "OBD_STEPWISE",
     "OBS",
+    "OBS_ITERATED",
+    "OBS_RETRAINED",
+    "OBS_STEPWISE",
+    "FISHER",
+    "FISHER_ITERATED",
+    "FISHER_RETRAINED",
+    "FISHER_STEPWISE",
+    "WOODFISHER",
+    "WOODFISHER_ITERATED",
+    "WOODFISHER_RETRAINED",
+    "WOODFISHER_STEPWISE",
+    "LAYERWISE",
+    "LAYERWISE_ITERATED",
+    "LAYERWISE_RETRAINED",
+    "LAYERWISE_STEPWISE",
+    "LAYERWISE_ERK",
+    "LAYERWISE_ERK_ITERATED",
+    "LAYERWISE_ERK_RETRAINED",
+    "LAYERWISE_ERK_STEPWISE",
     "ONESHOT",
     "ONESHOT_FINE_TUNE",
     "ONESHOT_LOW_RATE_REWIND",

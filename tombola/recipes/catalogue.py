@@ -57,6 +57,16 @@ FORESIGHT = (
     "random-at-start",
 )
 
+# Cut by curvature after training, the same.
+SECOND_ORDER = (
+    "magnitude-at-end",
+    *(
+        method + how
+        for method in ("obd", "obs", "fisher", "woodfisher", "layerwise", "layerwise-erk")
+        for how in ("", "-retrained", "-stepwise", "-iterated")
+    ),
+)
+
 # Sparse from the first step, or made so within one training.
 SPARSE_TRAINING = (
     "static",
@@ -98,7 +108,10 @@ RECIPES: dict[str, str] = {
     "bert-ticket": "tombola.recipes.transfer:BERT_TICKET",
     "snip": "tombola.recipes.snip:SNIP",
     **{name: f"tombola.recipes.foresight:{name.replace('-', '_').upper()}" for name in FORESIGHT},
-    "obs": "tombola.recipes.obs:OBS",
+    **{
+        name: f"tombola.recipes.second_order:{name.replace('-', '_').upper()}"
+        for name in SECOND_ORDER
+    },
     "rigl": "tombola.recipes.rigl:RIGL",
     **{
         name: f"tombola.recipes.sparse_training:{name.replace('-', '_').upper()}"

@@ -27,6 +27,7 @@ from tombola.values.params import Params
 from tombola.values.point import Point
 from tombola.values.rng import borrowed_generators
 from tombola.values.units import expanded
+from tombola.world.facts import facts
 from tombola.world.objective import Objective
 from tombola.world.switched import Switched, stages
 from tombola.world.world import World
@@ -137,14 +138,9 @@ class Recipe:
 
     def check(self, world: World) -> None:
         """Raise RecipeError if this recipe cannot be applied to this world; trains nothing."""
-        setting = Setting(
-            layers=self.layers(world),
-            counted=self.counted(world),
-            targets=self.targets(world),
-            examples=len(world.train),
-            steps=world.steps,
-            objective=type(world.objective).__name__,
-            cuts_to_zero=self.parametrisation.cuts_to_zero,
+        cuts_to_zero = self.parametrisation.cuts_to_zero
+        setting = setting_of(
+            world, self.layers(world), self.counted(world), self.targets(world), cuts_to_zero
         )
         total = sum(layer.count for layer in setting.counted)
         what = "weights" if basis_of(self.rule) is None else "units"
@@ -214,6 +210,28 @@ class Recipe:
                         f"recipe {self.name!r} on world {world.name!r}: its tickets cannot be "
                         f"retrained so: {error}"
                     ) from error
+
+
+def setting_of(
+    world: World,
+    layers: tuple[Layer, ...],
+    counted: tuple[Layer, ...],
+    targets: tuple[Target, ...],
+    cuts_to_zero: bool,
+) -> Setting:
+    """What a piece is told of a world and a recipe."""
+    found = facts(world)
+    return Setting(
+        layers=layers,
+        counted=counted,
+        targets=targets,
+        examples=len(world.train),
+        steps=world.steps,
+        objective=type(world.objective).__name__,
+        cuts_to_zero=cuts_to_zero,
+        outputs=found.outputs,
+        fed=found.fed,
+    )
 
 
 def opening(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Point, Point]]:

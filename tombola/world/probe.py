@@ -48,6 +48,9 @@ class NetworkProbe:
         result: Tensor = functional_call(self._network, dict(params), (batch.inputs,))
         return result
 
+    def loss_at(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self._world.objective.loss(lambda inputs: outputs, batch, {})
+
     def inputs(self, params: Mapping[str, Tensor], name: str, batch: Batch) -> Tensor:
         return fed_to(self._network, params, name, batch.inputs)
 

@@ -19,6 +19,7 @@ class Need(Enum):
 
     TRAINED = "weights after training: the recipe must train before it cuts"
     BATCHES = "training examples"
+    OUTPUTS = "a loss of one tensor of outputs, by which it can be differentiated twice"
 
 
 class When(Enum):
@@ -65,6 +66,10 @@ class Probe(Protocol):
 
     def outputs(self, params: Mapping[str, Tensor], batch: Any) -> Tensor:
         """Raw outputs of the network, first dimension the examples."""
+        ...
+
+    def loss_at(self, outputs: Tensor, batch: Any) -> Tensor:
+        """Mean loss of a batch if these were its raw outputs, a scalar."""
         ...
 
     def inputs(self, params: Mapping[str, Tensor], name: str, batch: Any) -> Tensor:
