@@ -12,7 +12,9 @@ class Setting:
 
     layers: the tensors in scope. targets: of the schedule. examples: of the training split. steps:
     length of one training. objective: name of the world's objective. cuts_to_zero: whether the
-    recipe's cut weights are zero, rather than frozen.
+    recipe's cut weights are zero, rather than frozen. beside, zero: of what is trained, tensors of
+    two or more dimensions that are no layer's weights (embeddings, recurrent weights), and weights
+    and scales that start at zero everywhere; by name.
     """
 
     layers: tuple[Layer, ...]
@@ -21,3 +23,5 @@ class Setting:
     steps: int
     objective: str
     cuts_to_zero: bool = True
+    beside: tuple[str, ...] = ()
+    zero: tuple[str, ...] = ()

@@ -84,6 +84,7 @@ UNTRAINED = (
     "edge-popup-global",
     "supermask",
     "supermask-constant",
+    "multi-prize",
 )
 
 RECIPES: dict[str, str] = {

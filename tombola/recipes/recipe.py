@@ -25,6 +25,7 @@ from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.point import Point
 from tombola.values.rng import borrowed_generators
+from tombola.world.layers import beside_layers, zero_everywhere
 from tombola.world.objective import Objective
 from tombola.world.switched import Switched, stages
 from tombola.world.world import World
@@ -116,6 +117,7 @@ class Recipe:
 
     def check(self, world: World) -> None:
         """Raise RecipeError if this recipe cannot be applied to this world; trains nothing."""
+        network = world.new_network(0)
         setting = Setting(
             layers=self.layers(world),
             targets=self.targets(world),
@@ -123,6 +125,8 @@ class Recipe:
             steps=world.steps,
             objective=type(world.objective).__name__,
             cuts_to_zero=self.parametrisation.cuts_to_zero,
+            beside=beside_layers(network, world.rate_of),
+            zero=zero_everywhere(network),
         )
         total = sum(layer.count for layer in setting.layers)
         for target in setting.targets:
