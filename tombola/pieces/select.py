@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,23 +71,27 @@ def largest(size: Tensor, among: Tensor, count: int) -> Tensor:
     """True at the `count` largest entries of `size` where `among` is True; no NaN.
 
     Ties go to the lower index: equal values (all-zero rows are common) choose the same entries on
-    every device. By selection, not by a stable sort, which takes ten times as long (21 against 2 ms
-    for 300 x 784 on one core).
+    every device. By selection, not by a stable sort, which takes ten times as long.
 
     >>> largest(torch.tensor([3., 1., 3., 3.]), torch.tensor([True, True, False, True]), 1)
     tensor([ True, False, False, False])
     """
-    places = among.reshape(-1).nonzero().squeeze(1)
-    values = size.reshape(-1)[places]
-    if count in (0, len(values)):
+    if count in (0, int(among.sum())):
         return among & (count > 0)
-    largest_left_out = values.kthvalue(len(values) - count).values
-    best = values > largest_left_out
-    tied = (values == largest_left_out).nonzero().squeeze(1)
-    best[tied[: count - int(best.sum())]] = True
-    chosen = torch.zeros_like(among).reshape(-1)
-    chosen[places[best]] = True
+    size = size if size.is_floating_point() else size.double()
+    values, allowed = torch.where(among, size, -torch.inf).reshape(-1), among.reshape(-1)
+    largest_left_out = _in_order(values, len(values) - count - 1)
+    chosen = values > largest_left_out
+    tied = ((values == largest_left_out) & allowed).nonzero().squeeze(1)
+    chosen[tied[: count - int(chosen.sum())]] = True
     return chosen.reshape(among.shape)
+
+
+def _in_order(values: Tensor, place: int) -> Tensor | float:
+    """What would stand at a place if values were sorted. Numpy selects faster on a processor."""
+    if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
+        return float(np.partition(values.numpy(), place)[place])
+    return values.kthvalue(place + 1).values
 
 
 def _checked(scores: Mapping[str, Tensor], layer: Layer) -> Tensor:

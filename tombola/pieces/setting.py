@@ -15,7 +15,9 @@ class Setting:
     name of the world's objective. cuts_to_zero: whether the recipe's cut weights are zero, rather
     than frozen. outputs: how many numbers the network says of an example, None where the loss is
     not one of a single tensor of outputs. fed: the tensors whose layer's inputs a probe can take
-    (`Probe.inputs`).
+    (`Probe.inputs`). beside, zero: of what is trained, tensors of two or more dimensions that are
+    no layer's weights (embeddings, recurrent weights), and weights and scales that start at zero
+    everywhere; by name.
     """
 
     layers: tuple[Layer, ...]
@@ -27,3 +29,5 @@ class Setting:
     counted: tuple[Layer, ...] = ()
     outputs: int | None = None
     fed: frozenset[str] = frozenset()
+    beside: tuple[str, ...] = ()
+    zero: tuple[str, ...] = ()

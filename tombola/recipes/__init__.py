@@ -48,6 +48,7 @@ from tombola.recipes.edge_popup import (
     EDGE_POPUP_GLOBAL,
     EDGE_POPUP_KAIMING,
     EDGE_POPUP_SCALED,
+    MULTI_PRIZE,
     SUPERMASK,
     SUPERMASK_CONSTANT,
 )
@@ -166,6 +167,7 @@ __all__ = [
     "MASK_ONLY_CONSTANT",
     "MASK_ONLY_RANDOM_SIGN",
     "MOVEMENT",
+    "MULTI_PRIZE",
     "NOISY_INIT",
     "N_OF_M",
     "MAGNITUDE_AT_END",

@@ -97,6 +97,7 @@ UNTRAINED = (
     "edge-popup-global",
     "supermask",
     "supermask-constant",
+    "multi-prize",
 )
 
 RECIPES: dict[str, str] = {

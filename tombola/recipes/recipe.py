@@ -231,6 +231,8 @@ def setting_of(
         cuts_to_zero=cuts_to_zero,
         outputs=found.outputs,
         fed=found.fed,
+        beside=found.beside,
+        zero=found.zero,
     )
 
 

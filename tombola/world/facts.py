@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tombola.values.rng import borrowed_generators
 from tombola.world.feeding import rows_of
+from tombola.world.layers import beside_layers, zero_everywhere
 from tombola.world.world import World
 
 
@@ -15,10 +16,12 @@ from tombola.world.world import World
 class Facts:
     """outputs: how many numbers the network says of an example; None where its output is not one
     tensor, or the objective runs it more than once. fed: weight tensors of the linear layers and
-    convolutions that it calls."""
+    convolutions that it calls. beside, zero: see `Setting`."""
 
     outputs: int | None
     fed: frozenset[str]
+    beside: tuple[str, ...]
+    zero: tuple[str, ...]
 
 
 def facts(world: World) -> Facts:
@@ -43,4 +46,6 @@ def facts(world: World) -> Facts:
     return Facts(
         outputs=said[0].numel() if single else None,
         fed=frozenset(name for name, tensor in state.items() if id(tensor) in fed),
+        beside=beside_layers(network, world.rate_of),
+        zero=zero_everywhere(network),
     )
