@@ -12,12 +12,13 @@ from tombola.errors import CallError
 @app.command(sort_key=5)
 def bench(
     what: Annotated[
-        Literal["step", "study", "scaling", "machine", "memory", "overhead", "ship"],
+        Literal["step", "study", "scaling", "machine", "memory", "overhead", "moving", "ship"],
         Parameter(
             help="step: a training step against density, and the break-even. study: 21 rounds, "
             "against dense and against what users write. scaling: seeds, rounds, width. machine: "
             "share of the matrix rate. memory: peak, against the least needed. overhead: what is "
-            "spent beside steps and evaluations. ship: the network in every shipped format, by "
+            "spent beside steps and evaluations. moving: a step of sparse training, updates "
+            "included. ship: the network in every shipped format, by "
             "density and batch."
         ),
     ] = "step",
@@ -32,6 +33,7 @@ def bench(
 ) -> Answer:
     """Measure this machine: ratios of one run, on one thread a process."""
     from tombola.lab.bench import BENCHES
+    from tombola.lab.bench.moving import EVERY
     from tombola.lookup import find_world
     from tombola.out.benches import show_measured
     from tombola.out.ship.break_even import ship as measure_shipped
@@ -41,6 +43,8 @@ def bench(
             raise CallError(f"--{name} {value}: want 1 or more.")
     if steps is not None and what in ("step", "machine"):
         raise CallError(f"--steps: bench {what} measures single steps, not trainings.")
+    if steps is not None and what == "moving" and steps <= EVERY:
+        raise CallError(f"--steps {steps}: bench moving has an update every {EVERY}; want more.")
     if steps is not None and what == "ship":
         raise CallError("--steps: bench ship measures forward passes, not trainings.")
     if jobs != 1 and what not in ("study", "scaling"):

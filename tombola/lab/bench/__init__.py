@@ -5,6 +5,7 @@ from collections.abc import Callable
 from tombola.lab.bench.machine import machine
 from tombola.lab.bench.measure import Measured
 from tombola.lab.bench.memory import memory
+from tombola.lab.bench.moving import moving
 from tombola.lab.bench.overhead import overhead
 from tombola.lab.bench.scaling import scaling
 from tombola.lab.bench.step import step
@@ -17,6 +18,7 @@ BENCHES: dict[str, Callable[..., Measured]] = {
     "machine": machine,
     "memory": memory,
     "overhead": overhead,
+    "moving": moving,
 }
 
-__all__ = ["BENCHES", "machine", "memory", "overhead", "scaling", "step", "study"]
+__all__ = ["BENCHES", "machine", "memory", "moving", "overhead", "scaling", "step", "study"]
