@@ -14,14 +14,24 @@ from tombola.errors import CallError
 def bench(
     what: Annotated[
         Literal[
-            "step", "layers", "study", "scaling", "machine", "memory", "overhead", "ship", "auto"
+            "step",
+            "layers",
+            "study",
+            "scaling",
+            "machine",
+            "memory",
+            "overhead",
+            "moving",
+            "ship",
+            "auto",
         ],
         Parameter(
             help="step: a training step against density, and the break-even. layers: the same "
             "of each layer alone. study: 21 rounds, "
             "against dense and against what users write. scaling: seeds, rounds, width. machine: "
             "share of the matrix rate. memory: peak, against the least needed. overhead: what is "
-            "spent beside steps and evaluations. ship: the network in every shipped format, by "
+            "spent beside steps and evaluations. moving: a step of sparse training, updates "
+            "included. ship: the network in every shipped format, by "
             "density and batch. auto: the table of break-evens by which `auto` chooses."
         ),
     ] = "step",
@@ -59,13 +69,17 @@ def bench(
 
 def _check(what: str, *, on: str | None, steps: int | None, jobs: int, out: Path | None) -> None:
     """Raise CallError for options that this measurement has no use for."""
+    from tombola.lab.bench.moving import EVERY
+
     for name, value in (("steps", steps), ("jobs", jobs)):
         if value is not None and value < 1:
             raise CallError(f"--{name} {value}: want 1 or more.")
-    if steps is not None and what not in ("study", "scaling", "memory", "overhead"):
+    if steps is not None and what not in ("study", "scaling", "memory", "overhead", "moving"):
         raise CallError(
             f"--steps: bench {what} measures {_MEASURED.get(what, 'single steps')}, not trainings."
         )
+    if steps is not None and what == "moving" and steps <= EVERY:
+        raise CallError(f"--steps {steps}: bench moving has an update every {EVERY}; want more.")
     if jobs != 1 and what not in ("study", "scaling"):
         raise CallError(f"--jobs: bench {what} works in one process.")
     if what == "auto" and on is not None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tombola.errors import RecipeError
 from tombola.values.layer import Layer
-from tombola.values.mask import Mask
+from tombola.values.mask import Mask, count_of
 
 
 def keep_best(
@@ -58,7 +58,7 @@ def keep_top_together(
 
 
 def _best(score: Tensor, allowed: Tensor, count: int, where: str) -> Tensor:
-    left = int(allowed.sum())
+    left = count_of(allowed)
     if count > left:
         raise RecipeError(
             f"the target keeps {count} weights of {where}, only {left} are left: "
@@ -71,27 +71,25 @@ def largest(size: Tensor, among: Tensor, count: int) -> Tensor:
     """True at the `count` largest entries of `size` where `among` is True; no NaN.
 
     Ties go to the lower index: equal values (all-zero rows are common) choose the same entries on
-    every device. By selection, not by a stable sort, which takes ten times as long.
+    every device. By numpy's selection: torch's takes ten times as long (2.1 against .2 ms for
+    300 x 784 on one core), a stable sort a hundred times.
 
     >>> largest(torch.tensor([3., 1., 3., 3.]), torch.tensor([True, True, False, True]), 1)
     tensor([ True, False, False, False])
     """
-    if count in (0, int(among.sum())):
+    places = np.flatnonzero(among.cpu().numpy())
+    if count in (0, len(places)):
         return among & (count > 0)
-    size = size if size.is_floating_point() else size.double()
-    values, allowed = torch.where(among, size, -torch.inf).reshape(-1), among.reshape(-1)
-    largest_left_out = _in_order(values, len(values) - count - 1)
-    chosen = values > largest_left_out
-    tied = ((values == largest_left_out) & allowed).nonzero().squeeze(1)
-    chosen[tied[: count - int(chosen.sum())]] = True
-    return chosen.reshape(among.shape)
-
-
-def _in_order(values: Tensor, place: int) -> Tensor | float:
-    """What would stand at a place if values were sorted. Numpy selects faster on a processor."""
-    if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
-        return float(np.partition(values.numpy(), place)[place])
-    return values.kthvalue(place + 1).values
+    size = size.float() if size.dtype is torch.bfloat16 else size  # which numpy has not got
+    values = size.detach().cpu().numpy().reshape(-1)[places]
+    last = len(values) - count - 1
+    largest_left_out = np.partition(values, last)[last]
+    best = values > largest_left_out
+    tied = np.flatnonzero(values == largest_left_out)
+    best[tied[: count - np.count_nonzero(best)]] = True
+    chosen = np.zeros(tuple(among.shape), dtype=bool)
+    chosen.reshape(-1)[places[best]] = True
+    return torch.from_numpy(chosen).to(among.device)
 
 
 def _checked(scores: Mapping[str, Tensor], layer: Layer) -> Tensor:

@@ -7,6 +7,7 @@ from tombola.lab.bench.layers import layers
 from tombola.lab.bench.machine import machine
 from tombola.lab.bench.measure import Measured
 from tombola.lab.bench.memory import memory
+from tombola.lab.bench.moving import moving
 from tombola.lab.bench.overhead import overhead
 from tombola.lab.bench.scaling import scaling
 from tombola.lab.bench.step import step
@@ -20,6 +21,18 @@ BENCHES: dict[str, Callable[..., Measured]] = {
     "machine": machine,
     "memory": memory,
     "overhead": overhead,
+    "moving": moving,
 }
 
-__all__ = ["BENCHES", "auto", "layers", "machine", "memory", "overhead", "scaling", "step", "study"]
+__all__ = [
+    "BENCHES",
+    "auto",
+    "layers",
+    "machine",
+    "memory",
+    "moving",
+    "overhead",
+    "scaling",
+    "step",
+    "study",
+]
