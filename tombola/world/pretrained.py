@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from tombola.errors import WorldError
 from tombola.values.params import Params, params_of
+from tombola.world.layers import is_one_of
 from tombola.world.world import World, fill
 
 
@@ -64,11 +64,6 @@ class Pretrained:
         return network
 
 
-def is_one_of(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a name is, or fits, one of the patterns."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
 def misfits(
     there: Mapping[str, Tensor], here: Mapping[str, Tensor], fresh: tuple[str, ...]
 ) -> str | None:
@@ -79,7 +74,7 @@ def misfits(
     'a is (2,) there, (3,) here; b is there alone'
     """
     for pattern in fresh:
-        if not any(fnmatchcase(name, pattern) for name in here):
+        if not any(is_one_of(name, (pattern,)) for name in here):
             return f"{pattern!r}, which is to be drawn anew, is no tensor of {sorted(here)}"
     found = []
     for name in sorted({*there, *here}):

@@ -17,6 +17,7 @@ from tombola.values.handle import Handle
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.rng import borrowed_generators, stream
+from tombola.world.calling import called
 from tombola.world.data.split import Split
 from tombola.world.world import World, fill
 
@@ -184,7 +185,7 @@ def recompute_statistics(network: nn.Module, world: World, seen: Split) -> None:
         layer.train()
     with torch.no_grad(), borrowed_generators():
         for index in torch.arange(len(seen)).tensor_split(math.ceil(len(seen) / CHUNKS["cpu"])):
-            network(world.batch(seen, index).inputs)
+            called(network, world.batch(seen, index).inputs)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     network.train(was_training)

@@ -124,6 +124,7 @@ def render(study: Study) -> str:
         same_layers=same,
         pictures=pictures,
         probes=probes,
+        bench=study.store.read_bench(study.digest),
         table=_table(study, metrics),
         checks=[
             (name, held, MEANING_OF_CHECKS.get(name, "")) for name, held in study.checks.items()
