@@ -106,10 +106,11 @@ def samples_of(rows: list[dict[str, Any]], judged_round: int) -> dict[str, dict[
 def trials_of(question: Question, rounds: Rounds) -> list[dict[str, Any]]:
     """Where each trained network and ticket lies in the store, by digest, and what it took.
 
-    units: where whole units are cut, which of them it keeps. call: key of its training, whose record has the validation curve. kept: weights by layer. spent:
-    optimiser steps to find and train it, from the initial values on. cuts_to_zero: whether its cut
-    weights are zero, rather than frozen at other values. executor: what made its steps; why_dense:
-    why the plain one did, where another was asked for or looked at.
+    units: where whole units are cut, which of them it keeps. call: key of its training, whose
+    record has the validation curve. kept: weights by layer. spent: optimiser steps to find and
+    train it, from the initial values on. cuts_to_zero: whether its cut weights are zero, rather
+    than frozen at other values. executor: what made its steps; why_dense: why the plain one did,
+    where another was asked for or looked at.
     """
     return [_reference(question, trial, turn) for trial, turns in rounds.items() for turn in turns]
 
