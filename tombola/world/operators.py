@@ -291,6 +291,15 @@ def _split(at: "Follow", node: fx.Node) -> list[Axes]:
     return [axes] * len(node.meta["val"])
 
 
+def _padded(at: "Follow", node: fx.Node) -> Axes:
+    given = node.args[0]
+    axes, before, after = at.axes(given), shape_of(given), shape_of(node)
+    assert before is not None and after is not None
+    grown = [d for d in range(len(axes)) if before[d] != after[d]]
+    at.hold_all([axes[d] for d in grown], at.where(node, "it is padded"))
+    return [None if d in grown else axis for d, axis in enumerate(axes)]
+
+
 def _cat(at: "Follow", node: fx.Node) -> Axes:
     given: Any = node.args[0]
     dim, shape = argument(node, 1, "dim", 0), shape_of(node)
@@ -358,6 +367,7 @@ _BY_RULE: dict[Rule, tuple[str, ...]] = {
     _slice: ("slice",),
     _split: ("split", "chunk", "split_with_sizes", "unbind"),
     _cat: ("cat",),
+    _padded: ("pad", "constant_pad_nd"),
     _each: (
         *("relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus"),
         *("tanh", "sigmoid", "hardtanh", "hardswish", "hardsigmoid", "clamp", "abs", "neg"),
