@@ -221,7 +221,7 @@ def test_a_ticket_whose_units_do_not_fit_its_basis_is_refused() -> None:
         Ticket.decode(wrong.encode())
     with pytest.raises(TicketError, match="knows weights, and units by set"):
         Ticket.decode(ticket(basis={"layers.0": {"rotated": 1}}).encode())
-    with pytest.raises(TicketError, match="mask of 'layers.0' .* does not fit any tensor"):
+    with pytest.raises(TicketError, match=r"mask of 'layers.0' .* does not fit any tensor"):
         Ticket.decode(ticket(basis={}).encode())
     damaged = ticket(provenance={"lineage": {"units": "0" * 64}})
     with pytest.raises(TicketError, match="damaged: its units is not what its lineage says"):

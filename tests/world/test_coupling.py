@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+from entangled import Encoder, Grouped, Joined, Tied, Upwards
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tombola.errors import RecipeError, WorldError
 from tombola.pieces.by_units import ByUnits
@@ -48,47 +48,14 @@ def test_a_residual_couples_all_that_adds_to_it() -> None:
     assert found["blocks.3.conv1 x 6"][Role.READ] == ["blocks.3.conv2.weight"]
 
 
-class Grouped(nn.Module):
-    """A depthwise convolution, one of two groups, an activation with a slope for each channel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 4, 1)
-        self.depthwise = nn.Conv2d(4, 8, 3, groups=4)
-        self.act = nn.PReLU(8)
-        self.groups = nn.Conv2d(8, 6, 1, groups=2)
-        self.last = nn.Conv2d(6, 5, 1)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        hidden = self.groups(self.act(self.depthwise(self.first(inputs))))
-        outputs: Tensor = self.last(hidden).mean(dim=(2, 3))
-        return outputs
-
-
 def test_a_group_of_a_convolution_is_cut_whole() -> None:
     (one,) = coupling_of(Grouped(), IMAGES).sets
     assert (one.name, one.count) == ("first", 2)
     sizes = {part.tensor: part.unit.reshape(-1).tolist() for part in one.slices}
     assert sizes["first.weight"] == [0, 0, 1, 1]
     assert sizes["depthwise.weight"] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert sizes["act.weight"] == sizes["depthwise.weight"]
     assert sizes["groups.weight"] == sizes["last.weight"] == [0, 0, 0, 1, 1, 1]
-
-
-class Joined(nn.Module):
-    """Concatenation, a flattening of channels, and a gate."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.left, self.right = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 3, 1)
-        self.gate = nn.Linear(7, 20)
-        self.hidden, self.out = nn.Linear(5 * 4, 20), nn.Linear(20, 2)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        both = torch.cat([self.left(inputs), self.right(inputs)], dim=1)
-        pooled = F.adaptive_avg_pool2d(both, 2).flatten(1)
-        gate = torch.sigmoid(self.gate(inputs[:, 0, 0, :7]))
-        outputs: Tensor = self.out(self.hidden(pooled) * gate)
-        return outputs
 
 
 def test_concatenation_flattening_and_gates() -> None:
@@ -97,27 +64,6 @@ def test_concatenation_flattening_and_gates() -> None:
     (read,) = (part for part in found["right"].slices if part.role is Role.READ)
     assert read.unit.reshape(-1).tolist() == [-1] * 8 + [0] * 4 + [1] * 4 + [2] * 4
     assert set(found["gate"].tensors(Role.MADE)) == {"gate.weight", "hidden.weight"}
-
-
-class Encoder(nn.Module):
-    """Attention of two heads, layer normalisation, an MLP; the shapes written out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words = nn.Embedding(9, 8)
-        self.query, self.key, self.value = (nn.Linear(8, 8) for _ in range(3))
-        self.mixed, self.norm = nn.Linear(8, 8), nn.LayerNorm(8)
-        self.up, self.down = nn.Linear(8, 12), nn.Linear(12, 8)
-        self.head = nn.Linear(8, 2)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        hidden = self.words(inputs)
-        parts = (one(hidden) for one in (self.query, self.key, self.value))
-        heads = (one.unflatten(-1, (-1, 4)).transpose(1, 2) for one in parts)
-        mixed = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
-        hidden = self.norm(hidden + self.mixed(mixed))
-        outputs: Tensor = self.head((hidden + self.down(F.gelu(self.up(hidden))))[:, 0])
-        return outputs
 
 
 WORDS = torch.ones(2, 5, dtype=torch.int64)
@@ -152,23 +98,17 @@ def test_what_an_unknown_operator_meets_is_held() -> None:
     assert found.held["first.weight"] == "sort meets it, which units are not followed through"
 
 
-class Tied(nn.Module):
-    """One layer used twice, and a weight that is read transposed where it was made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.again, self.out = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 6)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        hidden = self.again(self.again(self.first(inputs)).relu())
-        outputs: Tensor = self.out(hidden)
-        return outputs
-
-
 def test_a_layer_that_is_used_twice_has_one_set_of_units() -> None:
     (one,) = coupling_of(Tied(), torch.zeros(2, 6)).sets
     assert set(one.tensors(Role.MADE)) == {"first.weight", "again.weight"}
     assert set(one.tensors(Role.READ)) == {"again.weight", "out.weight"}
+
+
+def test_a_transposed_convolution_has_its_units_the_other_way_round() -> None:
+    one, other = coupling_of(Upwards(), IMAGES).sets
+    assert other.tensors(Role.READ) == ("out",)
+    axes = {(part.tensor, part.role): part.axis for part in one.slices}
+    assert axes["up.weight", Role.MADE] == 1 and axes["down.weight", Role.READ] == 1
 
 
 class Branching(nn.Module):

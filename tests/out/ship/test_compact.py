@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from entangled import Encoder, Grouped, Joined, Tied, Upwards
 from torch import Tensor, nn
 
 from tombola.errors import CallError, CheckError, ShipError, WorldError
@@ -87,6 +88,18 @@ def test_a_small_transformer_computes_the_same_with_fewer_units_and_heads() -> N
     assert any(a < b == 64 for n, (a, b) in found.left.items() if "intermediate" in n)
     with pytest.raises(NoSourceError):
         Source(found.network)
+
+
+@pytest.mark.parametrize("make", [Grouped, Joined, Encoder, Tied, Upwards])
+def test_layers_joined_in_other_ways_compute_the_same_with_fewer_units(
+    make: type[nn.Module],
+) -> None:
+    inputs = torch.randn(2, 4, 3, 8, 8, generator=stream(0, "images"))
+    if make is Encoder:
+        inputs = torch.randint(0, 9, (2, 4, 5), generator=stream(0, "words"))
+    if make is Tied:
+        inputs = inputs.flatten(2)[:, :, :6]
+    compared(made(make, inputs[0][:2], 0.5), *inputs)
 
 
 # -- which units matter ----------------------------------------------------------------------
