@@ -199,7 +199,7 @@ def _forms(world: World, params: Params, mask: Mask) -> dict[str, Form]:
     network = world.network(params).eval()
     networks = {"onnx": network}
     with suppress(ShipError, WorldError):  # nothing to leave out, or not known what
-        networks["onnx compact"] = without_idle(world, network).network
+        networks["compact onnx"] = without_idle(world, network).network
     return {name: _form(own, inputs_of(world, 2)) for name, own in networks.items()}
 
 
