@@ -34,20 +34,29 @@ def within(
     if not (isinstance(minutes, (int, float)) and 0 < minutes < math.inf):
         raise CallError(f"minutes={minutes!r}: want a number over 0.")
     pace = pace_of(question.world, question.targets[-1].density) if pace is None else pace
-    found, steps = question, question.world.steps
-    for _ in range(4):
-        needed = _seconds(found, pace, jobs)
-        if needed <= 60 * minutes:
+    whole, most = question.world.steps, 60 * minutes
+    needed = _seconds(question, pace, jobs)
+    if needed <= most:
+        return question
+    # Time is a line in steps, but for readings that fall between: two points give it.
+    half = _asked(question, max(1, whole // 2))
+    slope = (needed - _seconds(half, pace, jobs)) / (whole - half.world.steps)
+    steps = _two_digits(whole - (needed - most) / max(slope, 1e-12))
+    least = max(LEAST, question.recipe.rewind.step + 1)
+    while steps >= least:
+        found = _asked(question, steps)
+        if _seconds(found, pace, jobs) <= most:
             return found
-        steps = _two_digits(steps * 60 * minutes / needed * (0.95 if found is not question else 1))
-        if steps < max(LEAST, question.recipe.rewind.step + 1):
-            break
-        found = replace(question, world=varied(question.world, steps=steps))
+        steps = _two_digits(0.95 * steps)
     raise CallError(
         f"{minutes:g} minutes are too few for {question.recipe.name} on {question.world.name} with "
-        f"{len(question.seeds)} seeds: less than {max(LEAST, steps)} steps a training would fit. "
-        "Give it more time, or ask for fewer seeds, arms or rounds."
+        f"{len(question.seeds)} seeds: fewer than {least} steps a training would fit. Give it more "
+        "time, or ask for fewer seeds, arms or rounds."
     )
+
+
+def _asked(question: Question, steps: int) -> Question:
+    return replace(question, world=varied(question.world, steps=steps))
 
 
 def _seconds(question: Question, pace: Pace, jobs: int) -> float:
@@ -63,6 +72,6 @@ def _two_digits(value: float) -> int:
     >>> _two_digits(1234.5), _two_digits(87.2), _two_digits(3.0)
     (1200, 87, 3)
     """
-    number = int(value)
+    number = max(0, int(value))
     zeros = max(0, len(str(number)) - 2)
     return number - number % int(10**zeros)
