@@ -46,6 +46,8 @@ _HOMES = {
     "ByScore": "tombola.pieces.rule",
     "Stepwise": "tombola.pieces.stepwise",
     "Restarting": "tombola.pieces.restarting",
+    "GreedySelection": "tombola.pieces.greedy",
+    "Aim": "tombola.pieces.greedy",
     "Magnitude": "tombola.pieces.score",
     "Random": "tombola.pieces.score",
     "Saliency": "tombola.pieces.score",

@@ -60,6 +60,7 @@ from tombola.recipes.foresight import (
     RANDOM_AT_START,
     SYNFLOW,
 )
+from tombola.recipes.greedy import GREEDY, GREEDY_RETRAINED
 from tombola.recipes.imp import IMP, IMP_CONTINUED, IMP_REWIND, ONESHOT
 from tombola.recipes.obs import OBS
 from tombola.recipes.recipe import Recipe, Round, grow, iterate
@@ -110,6 +111,8 @@ __all__ = [
     "FREEZE_GROWN_ZERO_SHRUNK",
     "FREEZE_INIT",
     "GRASP",
+    "GREEDY",
+    "GREEDY_RETRAINED",
     "GRADUAL",
     "GRADUAL_UNIFORM",
     "GRANET",

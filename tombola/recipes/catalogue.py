@@ -99,6 +99,8 @@ RECIPES: dict[str, str] = {
     "snip": "tombola.recipes.snip:SNIP",
     **{name: f"tombola.recipes.foresight:{name.replace('-', '_').upper()}" for name in FORESIGHT},
     "obs": "tombola.recipes.obs:OBS",
+    "greedy": "tombola.recipes.greedy:GREEDY",
+    "greedy-retrained": "tombola.recipes.greedy:GREEDY_RETRAINED",
     "rigl": "tombola.recipes.rigl:RIGL",
     **{
         name: f"tombola.recipes.sparse_training:{name.replace('-', '_').upper()}"
