@@ -43,6 +43,7 @@ from tombola.recipes.deconstructing import (
     SURVIVOR_REINIT,
 )
 from tombola.recipes.distil import KD_LR_REWIND, KD_REWIND, KD_TICKET
+from tombola.recipes.early_bird import EARLY_BIRD, EARLY_BIRD_RESET
 from tombola.recipes.edge_popup import (
     EDGE_POPUP,
     EDGE_POPUP_GLOBAL,
@@ -101,6 +102,8 @@ __all__ = [
     "BERT_TICKET",
     "BLOCKS",
     "DEEP_R",
+    "EARLY_BIRD",
+    "EARLY_BIRD_RESET",
     "EDGE_POPUP",
     "EDGE_POPUP_GLOBAL",
     "EDGE_POPUP_KAIMING",

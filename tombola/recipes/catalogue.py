@@ -99,6 +99,8 @@ RECIPES: dict[str, str] = {
     "snip": "tombola.recipes.snip:SNIP",
     **{name: f"tombola.recipes.foresight:{name.replace('-', '_').upper()}" for name in FORESIGHT},
     "obs": "tombola.recipes.obs:OBS",
+    "early-bird": "tombola.recipes.early_bird:EARLY_BIRD",
+    "early-bird-reset": "tombola.recipes.early_bird:EARLY_BIRD_RESET",
     "greedy": "tombola.recipes.greedy:GREEDY",
     "greedy-retrained": "tombola.recipes.greedy:GREEDY_RETRAINED",
     "rigl": "tombola.recipes.rigl:RIGL",
