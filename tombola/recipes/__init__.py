@@ -43,6 +43,7 @@ from tombola.recipes.deconstructing import (
     SURVIVOR_REINIT,
 )
 from tombola.recipes.distil import KD_LR_REWIND, KD_REWIND, KD_TICKET
+from tombola.recipes.early_bird import EARLY_BIRD, EARLY_BIRD_RESET
 from tombola.recipes.edge_popup import (
     EDGE_POPUP,
     EDGE_POPUP_GLOBAL,
@@ -61,6 +62,7 @@ from tombola.recipes.foresight import (
     RANDOM_AT_START,
     SYNFLOW,
 )
+from tombola.recipes.greedy import GREEDY, GREEDY_RETRAINED
 from tombola.recipes.imp import IMP, IMP_CONTINUED, IMP_REWIND, ONESHOT
 from tombola.recipes.recipe import Recipe, Round, grow, iterate
 from tombola.recipes.retraining import (
@@ -127,6 +129,8 @@ __all__ = [
     "BERT_TICKET",
     "BLOCKS",
     "DEEP_R",
+    "EARLY_BIRD",
+    "EARLY_BIRD_RESET",
     "EDGE_POPUP",
     "EDGE_POPUP_GLOBAL",
     "EDGE_POPUP_KAIMING",
@@ -137,6 +141,8 @@ __all__ = [
     "FREEZE_GROWN_ZERO_SHRUNK",
     "FREEZE_INIT",
     "GRASP",
+    "GREEDY",
+    "GREEDY_RETRAINED",
     "GRADUAL",
     "GRADUAL_UNIFORM",
     "GRANET",
