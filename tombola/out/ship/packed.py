@@ -77,7 +77,7 @@ def ship_packed(shipment: Shipment, precision: str = "float32") -> dict[str, Any
     checks = deliver(content, target, check)
     notes = [PLAIN] if cargo.cuts_to_zero else [PLAIN, FROZEN]
     if packed.signs:
-        notes.append(SIGNED.format(", ".join(packed.signs)))
+        notes.append(SIGNED.format(", ".join(sorted(packed.signs))))
     if shipment.world is None:
         notes.append(NOT_MEASURED)
     document = shipment.document(ending, content, checks, **found, notes=notes)
