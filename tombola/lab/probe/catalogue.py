@@ -6,4 +6,6 @@ PROBES: dict[str, str] = {
     "effective": "tombola.lab.probe.effective:EFFECTIVE",
     "overlap": "tombola.lab.probe.overlap:OVERLAP",
     "sensitivity": "tombola.lab.probe.sensitivity:SENSITIVITY",
+    "gradient-flow": "tombola.lab.probe.gradient_flow:GRADIENT_FLOW",
+    "relearning": "tombola.lab.probe.relearning:RELEARNING",
 }
