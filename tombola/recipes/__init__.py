@@ -119,6 +119,7 @@ from tombola.recipes.sparse_training import (
     SNFS,
     STATIC,
     STATIC_FAN_IN,
+    STATIC_SCALED,
     STATIC_UNIFORM,
 )
 from tombola.recipes.transfer import BERT_TICKET, transferred
@@ -227,6 +228,7 @@ __all__ = [
     "SNIP",
     "STATIC",
     "STATIC_FAN_IN",
+    "STATIC_SCALED",
     "STATIC_UNIFORM",
     "SUPERMASK",
     "SUPERMASK_CONSTANT",
