@@ -26,8 +26,8 @@ def blocks() -> Iterator[tuple[str, str]]:
 
 
 def comparable(text: str) -> list[str]:
-    """Lines as they are compared: without what varies, and where the compiled kernels are not there,
-    and sums are made in another order, without any number."""
+    """Lines as they are compared: without what varies; and without any number where the compiled
+    kernels are not there, so that sums are made in another order."""
     text = VARIES.sub("#", text)
     if best_kernel().name != "c":
         text = NUMBERS.sub("#", text)

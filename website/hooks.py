@@ -24,8 +24,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     guides = next(entry["Guides"] for entry in config.nav if "Guides" in entry)
     more = unnamed(config.nav, [at.name for at in written()])
     guides += [{"More": more}] if more else []
-    made()["guides.md"] = guides_page(guides)
-    guides.insert(0, "guides.md")
+    made()["guides/index.md"] = guides_page(guides)
+    guides.insert(0, "guides/index.md")
     methods = [
         {heading: [{name: f"methods/{name}.md"} for name in names]}
         for heading, names in sections().items()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tombola.lookup import catalogue
-from website.pages import ROOT, Page, first_paragraph, results, title
+from website.pages import ROOT, Page, first_paragraph, relinked, results, title
 
 ABOUT = {
     "worlds": "What a recipe is applied to: network, data, objective and length of training; `--on "
@@ -36,9 +36,8 @@ def guides_page(menu: list[Any]) -> Page:
     parts = ["# Guides"]
     for section in menu:
         for heading, names in section.items():
-            parts.append(f"## {heading}")
-            parts += [_entry(name) for name in names]
-    return Page(place="guides.md", text="\n\n".join(parts) + "\n")
+            parts += [f"## {heading}", *map(_entry, names)]
+    return Page(place="guides/index.md", text="\n\n".join(parts) + "\n")
 
 
 def results_page() -> Page:
@@ -50,9 +49,8 @@ def results_page() -> Page:
     ]
     for folder in results():
         text = (ROOT / folder / "README.md").read_text()
-        about = first_paragraph(text)
-        parts.append(f"## [{title(text)}](../../{folder})")
-        parts += [] if about.startswith("|") else [about]
+        first = _quoted(text, f"{folder}/README.md", "results/index.md")
+        parts += [f"## [{title(text)}](../../{folder})", first]
     return Page(place="results/index.md", text="\n\n".join(parts) + "\n")
 
 
@@ -61,7 +59,7 @@ def commands_page() -> Page:
     import tombola.cli  # noqa: F401 (adds the commands)
     from tombola.cli.app import app
 
-    text = app.generate_docs(output_format="markdown")
+    text = app.generate_docs(output_format="markdown", usage_name="tombola")
     before, _, after = text.partition("## Table of Contents\n")
     commands = after[after.index("**Commands**") :]
     return Page(
@@ -74,9 +72,14 @@ def _entry(name: str | dict[str, str]) -> str:
     """A line of the guides; entries that the menu gives a title are no files under docs/."""
     if isinstance(name, dict):
         [(heading, place)] = name.items()
-        return f"**[{heading}]({place})**"
+        return f"**[{heading}](../{place})**"
     text = (ROOT / "docs" / name).read_text()
-    return f"**[{title(text)}]({name})**: {first_paragraph(text)}"
+    return f"**[{title(text)}](../{name})**: {_quoted(text, f'docs/{name}', 'guides/index.md')}"
+
+
+def _quoted(text: str, origin: str, place: str) -> str:
+    """What a document says first, with links that work where it is quoted."""
+    return relinked(Page(place=place, text=first_paragraph(text), origin=origin))
 
 
 def _table(kind: str, known: dict[str, str]) -> str:

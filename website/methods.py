@@ -80,7 +80,7 @@ def method_page(name: str, guides: dict[str, str]) -> Page:
         f"```python\n{definition(name)}\n```",
         _loop(recipe),
         "## What was published",
-        _published(name),
+        _facts(name),
         "## What we found",
         _ours(found_for(name)),
         "## About the family",
@@ -106,7 +106,7 @@ def world_for(name: str) -> str | None:
     """The first of our small worlds that the recipe can be applied to."""
     from tombola.errors import TombolaError
 
-    named = _data().get(name, {}).get("on")
+    named = published().get(name, {}).get("on")
     if named is not None:
         return str(named)
     for world in WORLDS:
@@ -124,7 +124,7 @@ def _world(name: str) -> Any:
 
 
 @cache
-def _data() -> dict[str, dict[str, Any]]:
+def published() -> dict[str, dict[str, Any]]:
     return tomllib.loads(PUBLISHED.read_text())
 
 
@@ -151,14 +151,16 @@ def _commands(name: str, recipe: Recipe) -> str:
     if world is None:
         command = f"```\ntombola find {name} --on mylab:world\n```"
         return f"{command}\n\nNone of the small worlds that come with tombola suits it."
-    lines = [
-        f"tombola plan {name} --on {world}            # what would be trained, and how long",
-        f"tombola find {name} --on {world} --seeds 5",
-    ]
-    if name != "imp":
-        arms = f"--arms dense,ticket,{name}"
-        lines.append(f"tombola find imp --on {world} {arms}   # as an arm of another study")
-    return "```\n" + "\n".join(lines) + "\n```"
+    commands = {
+        f"tombola plan {name} --on {world}": "what would be trained, and how long",
+        f"tombola find {name} --on {world} --seeds 5": "with the controls reinit and shuffle",
+        f"tombola find imp --on {world} --arms dense,ticket,{name}": "as an arm of another study",
+    }
+    if name == "imp":
+        commands.popitem()
+    width = max(map(len, commands))
+    lines = [f"{command:{width}}  # {says}" for command, says in commands.items()]
+    return "\n".join(["```", *lines, "```"])
 
 
 def _pieces(recipe: Recipe) -> str:
@@ -232,8 +234,8 @@ def _loop(recipe: Recipe) -> str:
     return f'??? note "The loop that drives it: `{loop.__name__}`"\n\n{body}'
 
 
-def _published(name: str) -> str:
-    facts = _data().get(name, {}).get("facts", [])
+def _facts(name: str) -> str:
+    facts = published().get(name, {}).get("facts", [])
     if not facts:
         return (
             "No figure that we could check against the paper's own text, code or data, so none is "

@@ -35,7 +35,7 @@ class Found:
             (row for row in document["rows"] if row["arm"] == "dense"), document["rows"][0]
         )
         lines = [
-            f"| {100 * row['density']:.4g} | {accuracy(row)} | {accuracy(whole)} |" for row in kept
+            f"| {100 * row['density']:.3g} | {accuracy(row)} | {accuracy(whole)} |" for row in kept
         ]
         left_out = f"; one in {every} of its densities" if every > 1 else ""
         return (
@@ -57,7 +57,7 @@ def accuracy(row: dict[str, Any]) -> str:
 def found_for(name: str) -> list[Found]:
     """The recorded studies in which a recipe is the ticket or an arm."""
     found = []
-    for path, document in _studies():
+    for path, document in studies():
         arms = {"ticket": document["recipe"]}
         arms |= {row["arm"]: row["arm"] for row in document["rows"] if row["arm"] != "ticket"}
         for arm, called in arms.items():
@@ -74,7 +74,7 @@ def is_variant(called: str, name: str) -> bool:
 
 
 @cache
-def _studies() -> tuple[tuple[str, dict[str, Any]], ...]:
+def studies() -> tuple[tuple[str, dict[str, Any]], ...]:
     found = []
     for at in sorted(ROOT.glob("results/*/*.json")):
         document = json.loads(at.read_text())

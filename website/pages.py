@@ -110,9 +110,10 @@ def title(text: str) -> str:
 
 
 def first_paragraph(text: str) -> str:
-    """What stands between a page's heading and its first empty line thereafter, in one line."""
-    _, _, below = text.partition(f"# {title(text)}\n")
-    return " ".join(below.strip().partition("\n\n")[0].split())
+    """What a page says first, in one line that ends with a full stop."""
+    paragraphs = (" ".join(part.split()) for part in text.split("\n\n"))
+    first = next(part for part in paragraphs if part and not part.startswith(("#", "|", "`" * 3)))
+    return first.rstrip(".:") + "."
 
 
 def doc_line(path: str) -> str:

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
@@ -70,9 +71,16 @@ def group_of(home: str) -> str:
 
 
 def _page(group: str, names: Mapping[str, tuple[str, Any]]) -> Page:
-    directives = [f"::: {home}" for home in names]
+    directives = [_directive(home, thing) for home, (_, thing) in names.items()]
     text = "\n\n".join([f"# {TITLES[group]}", *directives]) + "\n"
     return Page(place=f"reference/{group.replace('.', '-')}.md", text=text)
+
+
+def _directive(home: str, thing: Any) -> str:
+    """What mkdocstrings replaces; the members of an enumeration are shown, though they say nothing
+    but their values."""
+    members = inspect.isclass(thing) and issubclass(thing, Enum)
+    return f"::: {home}" + ("\n    options: {show_if_no_docstring: true}" if members else "")
 
 
 def _list(groups: Mapping[str, Mapping[str, tuple[str, Any]]]) -> Page:
