@@ -51,6 +51,7 @@ from tombola.pieces.parametrisation import (
     EdgePopup,
     Frozen,
     Identity,
+    MultiPrize,
     Parametrisation,
     Ranking,
     Supermask,
@@ -211,6 +212,8 @@ PARAMETRISATIONS: list[Parametrisation] = [
     EdgePopup(weights=Weights.KAIMING, scaled=True),
     Supermask(),
     Supermask(weights=Weights.SIGNED_CONSTANT, rescaled=False),
+    MultiPrize(),
+    MultiPrize(search=EdgePopup(ranking=Ranking.TOGETHER)),
     Frozen(),
 ]
 DYNAMICS: list[Dynamics] = [

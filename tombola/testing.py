@@ -20,11 +20,10 @@ from tombola.pieces.parametrisation import Parametrisation
 from tombola.pieces.rule import Rule
 from tombola.pieces.schedule import DENSE, Schedule, Target, round_half_up
 from tombola.pieces.score import Need, Score, Snapshot
-from tombola.pieces.setting import Setting
 from tombola.recipes.controls import Control, control_loop, of_ticket, unclaimed
 from tombola.recipes.imp import IMP
 from tombola.recipes.job import Loop, NoDesk, job_key
-from tombola.recipes.recipe import Recipe
+from tombola.recipes.recipe import Recipe, setting_of
 from tombola.train.loop import train
 from tombola.train.select import Selection
 from tombola.train.training import Training
@@ -358,16 +357,8 @@ def _content(value: Any) -> Any:
 def _snapshot(world: World, seed: int, piece: Any = None, cuts_to_zero: bool = True) -> Snapshot:
     """A network that has moved away from its start, a third of each tensor cut at random."""
     if piece is not None:
-        reason = piece.refuses(
-            Setting(
-                layers=world.layers,
-                targets=(Target(round=1, density=0.5),),
-                steps=world.steps,
-                examples=len(world.train),
-                objective=type(world.objective).__name__,
-                cuts_to_zero=cuts_to_zero,
-            )
-        )
+        targets = (Target(round=1, density=0.5),)
+        reason = piece.refuses(setting_of(world, world.layers, world.layers, targets, cuts_to_zero))
         _claim(reason is None, piece, f"refuses this world, so check it on another: {reason}")
     start, moved, kept = initial_params(world, seed), {}, {}
     for layer in world.layers:

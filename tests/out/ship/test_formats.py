@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from drive import drive
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
@@ -20,9 +21,13 @@ from tombola.out.ship.chain import COMPILED, NOT_COMPILED, WAYS, SparseNetwork
 from tombola.out.ship.formats import check_format, ship_as
 from tombola.out.ship.shipment import Shipment
 from tombola.out.ship.sparse import decode_rows, encode_rows
+from tombola.pieces.schedule import Densities
+from tombola.recipes import MULTI_PRIZE
 from tombola.testing import toy_world
 from tombola.values.mask import Mask
 from tombola.values.tensors import encode_tensors
+from tombola.world.binary import binarised
+from tombola.world.models import LeNet
 from tombola.world.world import World, initial_params
 
 
@@ -113,6 +118,44 @@ def test_what_was_frozen_is_packed_whole(tmp_path: Path) -> None:
     document = ship_as("packed", frozen, "float32")
     assert "was frozen" in document["notes"][-1]
     assert all(torch.equal(t, params[n]) for n, t in tb.unpack(document["path"]).items())
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_multi_prize_ticket_is_packed_as_signs(tmp_path: Path, binary: bool) -> None:
+    world = wide_world()
+    world = binarised(world) if binary else world
+    (ticket,) = drive(TENTH.loop(TENTH, world, 0))
+    cargo = Cargo(
+        params=ticket.end.params.load(),
+        mask=ticket.end.mask.load(),
+        stem="prize",
+        provenance={"density": 0.1, "seed": 0},
+        trained=True,
+    )
+    one = Shipment(cargo=cargo, world=world, folder=tmp_path, batches=(1,))
+    document = ship_as("packed", one, "float32")
+    assert document["outputs"]["difference"] == 0.0
+    assert document["checks"]["tensors_equal"] and document["checks"]["mask_equal"]
+    assert document["test_accuracy"] == ticket.end.metrics["test_accuracy"] > 0.5
+    assert document["times_smaller"] > 20.0
+    assert Path(document["path"]).stat().st_size * 20 < document["dense_bytes"]
+    assert "layers.0.weight, layers.1.weight" in document["notes"][1]
+    assert "take a bit each" in document["notes"][1]
+    network = world.new_network(5).eval()
+    network.load_state_dict(tb.unpack(document["path"]))
+    assert outputs(network, world).equal(outputs(one.network(), world))
+
+
+def wide_net() -> LeNet:
+    return LeNet(6, 300, 300, 3)
+
+
+def wide_world() -> World:
+    """Wide enough that heads and biases weigh little."""
+    return toy_world(model=wide_net, thin=None, optimiser=tb.SGD(lr=0.5, momentum=0.9), steps=40)
+
+
+TENTH = replace(MULTI_PRIZE, schedule=Densities(values=(0.1,)))
 
 
 # -- sparse ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from tombola.lab.probe.effective import EFFECTIVE, Effective
 from tombola.lab.probe.overlap import OVERLAP, Overlap
 from tombola.lab.probe.path import Path
+from tombola.lab.probe.pretraining import PRETRAINING, Pretraining
 from tombola.lab.probe.probe import Chart, Probe, Row, Shown, Table, abreast, finished
 from tombola.lab.probe.sensitivity import SENSITIVITY, Sensitivity
 from tombola.lab.probe.stability import ONSET, STABILITY, Stability
@@ -14,7 +15,9 @@ __all__ = [
     "ONSET",
     "OVERLAP",
     "Overlap",
+    "PRETRAINING",
     "Path",
+    "Pretraining",
     "Probe",
     "Row",
     "SENSITIVITY",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import RecipeError
-from tombola.pieces.parametrisation.untrained import Weights, untrained
+from tombola.pieces.parametrisation.untrained import Weights, not_weight_free, untrained
 from tombola.pieces.select import largest
 from tombola.pieces.setting import Setting
 from tombola.values.mask import Mask, cut_to_zero
@@ -44,9 +44,7 @@ class Supermask:
     rescaled: bool = True
 
     def refuses(self, setting: Setting) -> str | None:
-        if all(target.density < 1.0 for target in setting.targets if target.round):
-            return None
-        return "Supermask has no chance to train where nothing is cut; want densities below 1."
+        return not_weight_free(self, self.weights, setting)
 
     def coords(self, params: Params, mask: Mask, seed: int) -> Params:
         mask.check(params)
