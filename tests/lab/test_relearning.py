@@ -148,7 +148,7 @@ def test_what_it_trains_is_planned_and_then_there(tmp_path: Path) -> None:
 
 def test_copies_differ_in_their_order_and_kinds_in_their_start_alone(study: Study) -> None:
     assert study.question is not None
-    loop, jobs, answer = PROBE.loop(study.question, 0), list[Train](), None
+    loop, jobs = PROBE.loop(study.question, 0), list[Train]()
     asked = next(loop)
     while not jobs:
         results = (
