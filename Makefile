@@ -1,4 +1,5 @@
-# `make demo` shows what tombola does; `make test` is what CI runs. Both set up first.
+# `make demo` shows what tombola does; `make test` is what CI runs; `make docs` builds the site of the
+# documentation into site/. All set up first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,13 +8,13 @@ STAMP := $(VENV)/.ready
 # depend on how many cores there are.
 export OMP_NUM_THREADS := 1
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint docs clean
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt setup.py $(wildcard tombola/kernels/*.[ch])
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[data,fast,transformers,onnx,tensorboard,mlflow,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[data,fast,transformers,onnx,tensorboard,mlflow,docs,dev]"
 	touch $(STAMP)
 
 demo: setup
@@ -25,8 +26,12 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The theme warns of a release of mkdocs that constraints.txt keeps away.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 test: lint
 	$(BIN)/python -m pytest -n 2
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis

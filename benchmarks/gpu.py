@@ -23,19 +23,19 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from tombola.lab.pace import begun
 from tombola.train.executors import chosen
 from tombola.train.executors.stacked import NAME, independent
 from tombola.train.leg import Leg
 from tombola.train.loop import start_of, train
 from tombola.train.together import Asked, train_together
 from tombola.train.training import Training
-from tombola.values.mask import Mask
 from tombola.values.rng import stream
 from tombola.world.models import ConvNet, LeNet, ResNet
 from tombola.world.numerics import Numerics
 from tombola.world.optimiser import SGD
 from tombola.world.prepare import FlipAndCrop, InTurn, Standardised
-from tombola.world.world import World, initial_params
+from tombola.world.world import World
 
 TIMES, COMPARED = 5, 10
 
@@ -77,24 +77,7 @@ def world_of(name: str, numerics: Numerics) -> World:
 
 
 def trainings(world: World, count: int) -> list[Training]:
-    found = []
-    for seed in range(count):
-        kept = {
-            layer.name: torch.rand(layer.shape, generator=stream(seed, layer.name)) < 0.5
-            for layer in world.layers
-        }
-        found.append(
-            Training(
-                world=world,
-                seed=seed,
-                params=initial_params(world, seed),
-                mask=Mask(kept),
-                step=0,
-                until=COMPARED,
-                objective=world.objective,
-            )
-        )
-    return found
+    return [begun(world, 0.5, until=COMPARED, seed=seed) for seed in range(count)]
 
 
 def run(group: Sequence[Training], until: int) -> list[Leg]:

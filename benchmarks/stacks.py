@@ -12,24 +12,23 @@ network's shape: the time of a step does not depend on what is learnt.
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import nn
 
+from tombola.lab.pace import begun, seconds
 from tombola.train.executors import chosen
 from tombola.train.executors.stacked import NAME, independent
 from tombola.train.loop import start_of, train
 from tombola.train.together import Asked, train_together
 from tombola.train.training import Training
-from tombola.values.mask import Mask
 from tombola.values.rng import stream
 from tombola.world.models import ConvNet, LeNet
 from tombola.world.numerics import Numerics
 from tombola.world.optimiser import Adam
-from tombola.world.world import World, initial_params
+from tombola.world.world import World
 
 TIMES = 5
 
@@ -87,39 +86,12 @@ def world_of(model: Callable[[], nn.Module], shape: tuple[int, ...], executor: s
     )
 
 
-def trainings(world: World, width: int, steps: int) -> list[Training]:
-    found = []
-    for seed in range(width):
-        kept = {
-            layer.name: torch.rand(layer.shape, generator=stream(seed, layer.name)) < 0.5
-            for layer in world.layers
-        }
-        found.append(
-            Training(
-                world=world,
-                seed=seed,
-                params=initial_params(world, seed),
-                mask=Mask(kept),
-                step=0,
-                until=steps,
-                objective=world.objective,
-            )
-        )
-    return found
-
-
 def bits_of(group: list[Training]) -> str:
     starts, choice = [start_of(one) for one in group], chosen(group[0])
     if choice.name != NAME:
         return choice.name
     held = independent(group, starts, [None] * len(group), choice.links)
     return "held" if held else "alone"
-
-
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def main() -> None:
@@ -134,7 +106,7 @@ def main() -> None:
         steps = max(2, options.steps // fewer)
         plain, together = (world_of(model, shape, kind) for kind in ("dense", "stacked"))
         for width in options.widths:
-            group = trainings(together, width, steps)
+            group = [begun(together, 0.5, until=steps, seed=seed) for seed in range(width)]
             alone = [replace(one, world=plain) for one in group]
             bits = bits_of(group)
             ours, theirs = [], []

@@ -4,9 +4,9 @@
     python benchmarks/steps.py cifar10-conv2      # one
 
 Each world is measured in a process of its own, on its real data. The step is tombola's, with its
-augmentation, masks and self-checks, at half density; beside it stands the same step as a bare torch
-loop over ready tensors, with no mask. `ratio` is tombola over bare, medians of alternating steps.
-Memory is the process's peak, of which `data` is the set in memory.
+augmentation, masks and self-checks, at about half density; beside it stands the same step as a bare
+torch loop over ready tensors, with no mask. `ratio` is tombola over bare, medians of alternating
+steps. Memory is the process's peak, of which `data` is the set in memory.
 """
 
 import argparse
@@ -22,44 +22,20 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from tombola.pieces.allocation import Global
-from tombola.pieces.rule import ByScore
-from tombola.pieces.schedule import Target
-from tombola.pieces.score import Random
-from tombola.pieces.score.score import Snapshot
+from tombola.lab.pace import begun
 from tombola.train.loop import train
-from tombola.train.training import Training
-from tombola.values.mask import FULL
 from tombola.world.batch import leaves
 from tombola.world.catalogue import WORLDS
-from tombola.world.probe import NetworkProbe
-from tombola.world.world import World, initial_params
+from tombola.world.world import World
 
 TIMES = 7
-
-
-def half(world: World) -> Training:
-    """A training of the world's own length under a random mask of half density."""
-    params = initial_params(world, 0)
-    at = Snapshot(start=params, end=params, mask=FULL, layers=world.layers)
-    rule = ByScore(score=Random(), allocation=Global())
-    mask = rule.cut(at, NetworkProbe(world, 0), Target(round=1, density=0.5)).mask
-    return Training(
-        world=world,
-        seed=0,
-        params=params,
-        mask=mask,
-        step=0,
-        until=1,
-        objective=world.objective,
-    )
 
 
 def measured(name: str) -> dict[str, Any]:
     """Time and memory of one world, in this process."""
     torch.set_num_threads(1)
     world = replace(WORLDS[name](), evaluate_every=10**9)
-    start = half(world)
+    start = begun(world, 0.5, until=1)
     train(replace(start, until=2))
     memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # before the bare loop
     bare, first = BareLoop(world), _seconds(lambda: train(start))

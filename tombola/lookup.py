@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tombola.world.world import World
 
 T = TypeVar("T")
-VARIED = re.compile(r"(?P<world>.+?)(?P<changes>(,(lr|steps)=[^,]*)+)")
+VARIED = re.compile(r"(?P<world>.+?)(?P<changes>(,(lr|steps|activations)=[^,]*)+)")
 MOST_DRAWS = 1_000  # of a control for each seed
 
 
@@ -46,7 +46,7 @@ def find_recipe(text: str) -> "Recipe":
 def find_world(text: str, data: Path | None = None) -> "World":
     """A world by its name in the catalogue, as `NETWORK@IMAGES`, or as `module:NAME`; a function
     that makes one is called, with `data` if it takes that argument. At another learning rate or
-    length with `,lr=0.01` or `,steps=4000` after it.
+    length with `,lr=0.01` or `,steps=4000` after it, and with `,activations=binary`.
 
     Raises:
         CallError: no such name, module or object, or it is something else.
@@ -67,10 +67,11 @@ def find_world(text: str, data: Path | None = None) -> "World":
 
 
 def _varied(text: str, base: str, changes: str, data: Path | None) -> "World":
-    """A world at another learning rate or length."""
+    """A world at another learning rate or length, or with binary activations."""
     from tombola.lab.grid import varied
+    from tombola.world.binary import binarised
 
-    lr, steps = None, None
+    lr, steps, binary = None, None, False
     for change in changes.removeprefix(",").split(","):
         name, _, value = change.partition("=")
         try:
@@ -80,13 +81,17 @@ def _varied(text: str, base: str, changes: str, data: Path | None) -> "World":
             if name == "steps" and steps is None and int(value) > 0:
                 steps = int(value)
                 continue
+            if name == "activations" and not binary and value == "binary":
+                binary = True
+                continue
         except ValueError:
             pass
         raise CallError(
-            f"world {text!r}: got {change!r}; want after the world at most one lr=NUMBER and one "
-            "steps=NUMBER, such as digits,lr=0.01,steps=4000."
+            f"world {text!r}: got {change!r}; want after the world at most one lr=NUMBER, one "
+            "steps=NUMBER and activations=binary, such as digits,lr=0.01,steps=4000."
         )
-    return varied(find_world(base, data), lr=lr, steps=steps)
+    found = varied(find_world(base, data), lr=lr, steps=steps)
+    return binarised(found) if binary else found
 
 
 def _on_images(text: str, data: Path | None) -> "World":

@@ -46,7 +46,7 @@ def coverage(turn: Round) -> float:
     layers, start = turn.job.world.layers, turn.job.mask.load()
     rows = turn.end.moves or {}
     seen = sum(
-        rows[layer.name][-1][-1] if layer.name in rows else start.kept(layer.name, layer.count)
+        rows[layer.name][-1][4] if layer.name in rows else start.kept(layer.name, layer.count)
         for layer in layers
     )
     return seen / sum(layer.count for layer in layers)

@@ -56,6 +56,23 @@ def test_plotly_accepts_every_chart(study: Study) -> None:
         go.Figure({"data": [{"type": "scatter", "markerr": {}}]})
 
 
+def test_a_network_that_keeps_nothing_has_a_place_of_its_own(study: Study) -> None:
+    rows = [dict(row) for row in study.rows]
+    least = min(row["density"] for row in rows)
+    last = next(row for row in rows if row["arm"] == "ticket" and row["density"] == least)
+    last |= {"density": 0.0, "kept": 0}
+    empty = replace(study, document={**study.document, "rows": rows})
+    figure = against_density(empty, "test_accuracy")
+    go.Figure(plain(figure))
+    axis = figure["layout"]["xaxis"]
+    (drawn,) = [v for v, t in zip(axis["tickvals"], axis["ticktext"], strict=True) if t == "0"]
+    (trace,) = [t for t in figure["data"] if t["legendgroup"] == "ticket"]
+    positive = min(row["density"] for row in rows if row["density"])
+    assert drawn == pytest.approx(positive / 3)
+    assert min(trace["x"]) == pytest.approx(drawn, rel=0.05)
+    assert math.log10(drawn) > axis["range"][1]
+
+
 def test_points_are_means_with_their_intervals(study: Study) -> None:
     figure = against_density(study, "test_accuracy")
     for arm in arms_of(study):

@@ -14,8 +14,8 @@ from tombola.pieces.surgeon import OptimalBrainSurgeon
 from tombola.recipes.distil import KD_TICKET
 from tombola.recipes.job import NoDesk
 from tombola.recipes.jobs import Init
-from tombola.recipes.obs import OBS
 from tombola.recipes.recipe import Recipe, Round
+from tombola.recipes.second_order import OBS, OBS_STEPWISE
 from tombola.recipes.snip import SNIP
 from tombola.train.evaluate import evaluate
 from tombola.values.mask import FULL
@@ -99,7 +99,10 @@ def test_obs_evaluates_the_compensated_weights_as_they_are() -> None:
 
 
 def test_obs_goes_on_from_the_compensated_weights_round_after_round() -> None:
-    world, recipe = tiny(), replace(SMALL_OBS, schedule=Densities(values=(0.6, 0.4)))
+    world, recipe = (
+        tiny(),
+        replace(OBS_STEPWISE, rule=SMALL_OBS.rule, schedule=Densities(values=(0.6, 0.4))),
+    )
     dense, first, second = drive(recipe.loop(recipe, world, 0))
     assert [kept(one) for one in (dense, first, second)] == [110, 66, 44]
     assert second.job.mask.load() <= first.job.mask.load()

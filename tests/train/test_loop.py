@@ -12,12 +12,13 @@ from torch import Tensor, nn
 import tombola.train.executors.dense as dense
 import tombola.train.loop as loop
 from tombola.testing import toy_world
+from tombola.train.evaluate import evaluate
 from tombola.train.exposure import exposure_of
 from tombola.train.leg import Leg
 from tombola.train.loop import final_metrics, settled, train
 from tombola.train.training import Training
 from tombola.values.mask import FULL, Mask
-from tombola.values.params import Params
+from tombola.values.params import Params, params_of
 from tombola.values.rng import derive, stream
 from tombola.world.batch import Batch
 from tombola.world.data.split import Split
@@ -464,7 +465,26 @@ def test_prepare_without_randomness_is_asked_the_same_for_every_split() -> None:
     asked.clear()
     job = training(world)
     final_metrics(job, train(job))
-    assert asked == [False] * 5 + [True] + [False] * 5 + [True] + [True, True]
+    assert asked == [False] * 5 + [True] + [False] * 5 + [True] + [True]
+
+
+def test_the_test_split_is_looked_at_once_for_each_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def spy(network: nn.Module, world: World, split: Split) -> dict[str, float]:
+        looked.append(params_of(network).digest)
+        return evaluate(network, world, split)
+
+    monkeypatch.setattr("tombola.train.loop.evaluate", spy)
+    world = toy_world(steps=20, numerics=DENSE)
+    leg = train(training(world))
+    assert leg.best is not None and leg.best_step == 20
+    at_end = final_metrics(training(world), leg)
+    assert looked == [leg.coords.digest]
+    assert at_end["test_loss"] == at_end["stop_test_loss"]
+    apart = final_metrics(training(world), replace(leg, best_step=10, best=training(world).params))
+    assert looked[1:] == [leg.coords.digest, training(world).params.digest]
+    assert apart["test_loss"] == at_end["test_loss"] != apart["stop_test_loss"]
 
 
 class Noisy(nn.Module):

@@ -1,4 +1,4 @@
-"""The networks of the 2019 paper: counts by arithmetic, settings, short presets."""
+"""The networks of the literature: counts by arithmetic, settings, short presets."""
 
 import functools
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tombola.values.rng import stream
 from tombola.world.catalogue import WORLDS
 from tombola.world.data.cifar10 import cifar10
 from tombola.world.data.split import Split
-from tombola.world.models import VGG, ConvNet, LeNet, ResNet
+from tombola.world.models import VGG, ConvNet, LeNet, ResNet, WideResNet
 from tombola.world.networks import NETWORKS, shape_of, standardised
 from tombola.world.world import World
 
@@ -59,9 +59,24 @@ LAYERS = {
         ],
         0,
     ),
+    "conv8": (
+        [
+            *(27 * 64, 576 * 64, 576 * 128, 1152 * 128, 1152 * 256, 2304 * 256),
+            *(2304 * 512, 4608 * 512, 512 * 2 * 2 * 256, *FULLY_CONNECTED),
+        ],
+        0,
+    ),
     "resnet20": (
         [27 * 16, *[144 * 16] * 6, 144 * 32, *[288 * 32] * 5, 288 * 64, *[576 * 64] * 5],
         16 * 32 + 32 * 64 + 64 * 10,
+    ),
+    "wrn22": (  # a block has two convolutions; a wider one a 1 x 1 shortcut, last
+        [
+            *(27 * 16, 144 * 32, 288 * 32, 16 * 32, *[288 * 32] * 4),
+            *(288 * 64, 576 * 64, 32 * 64, *[576 * 64] * 4),
+            *(576 * 128, 1152 * 128, 64 * 128, *[1152 * 128] * 4, 128 * 10),
+        ],
+        0,
     ),
     "vgg19": (
         [
@@ -95,6 +110,9 @@ def test_counts_that_the_paper_gives() -> None:
     vgg = counts(VGG())
     assert round(sum(vgg.values()) / 1e6, 1) == 20.0
     assert vgg["output.weight"] == 5_120
+    wide = WideResNet()
+    assert sum(counts(wide).values()) == 1_076_912  # published as 1.1 million, statistics apart
+    assert sum(isinstance(module, nn.Conv2d) for module in wide.modules()) - 3 + 1 == 22 - 2
     assert sum(counts(LeNet(784, 300, 100, 10)).values()) == 266_200
 
 
@@ -131,7 +149,8 @@ def test_verdicts_are_given_at_a_round_of_the_paper() -> None:
         "vgg19": 15,
     }
     for name in NETWORKS:
-        if name != "lenet":  # the density is MNIST's
+        known = name.split("-")[0] in rounds and not name.endswith("-sgd")
+        if known and name != "lenet":  # the density is MNIST's
             assert IMP.targets(on_noise(name))[-1].round == rounds[name.split("-")[0]]
 
 
@@ -146,12 +165,15 @@ def test_settings_are_those_of_the_paper() -> None:
         "conv2": (2e-4, 20_000, 60),
         "conv4": (3e-4, 25_000, 60),
         "conv6": (3e-4, 30_000, 60),
+        "conv8": (3e-4, 30_000, 60),
+        **{f"conv{depth}-sgd": (0.1, 35_100, 128) for depth in (2, 4, 6, 8)},
         "conv2-dropout": (3e-4, 60_000, 60),
         "conv4-dropout": (2e-4, 75_000, 60),
         "conv6-dropout": (2e-4, 90_000, 60),
         "resnet20": (0.1, 30_000, 128),
         "resnet20-low": (0.01, 30_000, 128),
         "resnet20-warmup": (0.03, 30_000, 128),
+        "wrn22-2": (0.1, 87_750, 128),
         "vgg19": (0.1, 112_480, 64),
         "vgg19-low": (0.01, 112_480, 64),
         "vgg19-warmup": (0.1, 112_480, 64),
@@ -163,6 +185,8 @@ def test_settings_are_those_of_the_paper() -> None:
     [
         ("resnet20", {0: 0.1, 19_999: 0.1, 20_000: 0.01, 25_000: 0.001}),
         ("resnet20-warmup", {0: 0.03 / 20_000, 9_999: 0.015, 19_999: 0.03, 20_000: 0.003}),
+        ("conv4-sgd", {0: 0.1, 17_550: 0.05, 35_100: 0.0}),
+        ("wrn22-2", {29_999: 0.1, 30_000: 0.02, 60_000: 0.004, 87_749: 0.004}),
         ("vgg19", {56_239: 0.1, 56_240: 0.01, 84_360: 0.001}),
         ("vgg19-warmup", {4_999: 0.05, 9_999: 0.1, 56_240: 0.01}),
     ],
@@ -181,6 +205,8 @@ def test_learning_rates_on_the_way(name: str, expected: dict[int, float]) -> Non
         ("conv4", (1, 28, 28), 2),
         ("resnet20", (1, 9, 9), 7),
         ("conv6-dropout", (4, 8, 8), 5),
+        ("conv8", (3, 16, 20), 4),
+        ("wrn22-2", (2, 10, 9), 6),
         ("vgg19-low", (3, 16, 16), 4),
     ],
 )
@@ -201,14 +227,14 @@ def test_images_and_classes_are_asked_for() -> None:
         shape_of(Split(images().inputs, torch.zeros(40)), "mine")
 
 
-@pytest.mark.parametrize("name", ["lenet", "conv2", "resnet20", "vgg19"])
+@pytest.mark.parametrize("name", ["lenet", "conv2", "conv8", "resnet20", "wrn22-2", "vgg19"])
 def test_a_thinner_network_is_the_whole_at_factor_one(name: str) -> None:
     world = on_noise(name)
     assert world.thin is not None
     whole, half, least = (counts(world.thin(factor)) for factor in (1.0, 0.5, 1e-9))
     assert whole == counts(world.new_network(0))
     assert sum(half.values()) < 0.6 * sum(whole.values())
-    assert least.keys() == whole.keys()
+    assert least.keys() <= whole.keys()  # one unit wide, a block needs no shortcut
     assert sum(least.values()) < sum(half.values()) / 5
 
 
@@ -226,6 +252,21 @@ def test_weights_start_glorot_normal_and_biases_and_shifts_at_zero() -> None:
                 assert module.bias is not None
                 assert not bool(module.bias.any())
                 assert bool((module.weight == 1).all())
+
+
+def test_wide_networks_start_he_normal_by_fan_out() -> None:
+    torch.manual_seed(0)
+    network = WideResNet()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out, number = module.weight[:, 0].numel(), module.weight.numel()
+            wanted = (2.0 / fan_out) ** 0.5
+            slack = wanted * 5 / (2 * number) ** 0.5  # five deviations of the estimate
+            assert float(module.weight.detach().std()) == pytest.approx(wanted, abs=slack)
+            assert module.bias is None
+        if isinstance(module, nn.BatchNorm2d):
+            assert bool((module.weight == 1).all()) and not bool(module.bias.any())
+    assert not bool(network.output.bias.any())
 
 
 def test_dropout_stands_between_the_linear_layers_in_training_alone() -> None:
@@ -264,6 +305,23 @@ def test_a_residual_block_adds_its_input_and_halves_the_image_where_it_widens() 
         first.conv2.weight.zero_()
         inputs = torch.rand(2, 4, 8, 8)
         assert torch.equal(first(inputs), inputs)
+
+
+def test_a_wide_block_normalises_first_and_adds_what_came_in() -> None:
+    """Against the same network written out."""
+    torch.manual_seed(0)
+    network, inputs = WideResNet(3, (4, 6), 2, channels=2, classes=5), torch.randn(3, 2, 8, 8)
+    strides = [block.conv1.stride[0] for block in network.blocks]
+    assert strides == [1, 1, 2, 1]
+    hidden = network.conv(inputs)
+    for block in network.blocks:
+        active = torch.relu(block.norm1(hidden))
+        beside = hidden if block.shortcut is None else block.shortcut(active)
+        hidden = block.conv2(torch.relu(block.norm2(block.conv1(active)))) + beside
+    assert hidden.shape == (3, 6, 4, 4)
+    pooled = torch.relu(network.norm(hidden)).mean((2, 3))
+    torch.testing.assert_close(network(inputs), network.output(pooled))
+    assert [block.shortcut is None for block in network.blocks] == [False, True, False, True]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -307,7 +365,13 @@ def test_every_network_but_lenet_has_a_world_on_cifar10_and_a_short_preset() -> 
 
 @pytest.mark.parametrize(
     "name",
-    ["cifar10-conv2", "cifar10-conv6-dropout-short", "cifar10-resnet20-low", "cifar10-vgg19-short"],
+    [
+        "cifar10-conv2",
+        "cifar10-wrn22-2-short",
+        "cifar10-conv6-dropout-short",
+        "cifar10-resnet20-low",
+        "cifar10-vgg19-short",
+    ],
 )
 def test_a_world_on_cifar10_shows_real_images(
     name: str, real_images: dict[str, Split], monkeypatch: pytest.MonkeyPatch

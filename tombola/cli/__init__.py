@@ -10,6 +10,7 @@ from tombola.cli import (
     report,
     ship,
     studies,
+    theory,
 )  # each adds its commands to the application
 from tombola.cli.app import app, main
 
@@ -25,4 +26,5 @@ __all__ = [
     "report",
     "ship",
     "studies",
+    "theory",
 ]

@@ -1,19 +1,25 @@
-"""Below which density a kernel beats dense products: measured, and kept as data.
+"""Below which density a kernel beats dense products: measured, and kept as data beside this file.
 
 `auto` looks here and never at a clock, so that a training is the same whenever and wherever it is
-run. `tombola bench step` measures the density for a world, `benchmarks/layers.py` those for layers.
+run. `tombola bench auto --out tombola/kernels/break_even.json` measures all of it anew; the rows of
+a kernel are part of the name of every result that `auto` made with it.
 """
 
+import json
 from bisect import bisect_left
 from collections.abc import Sequence
 from math import prod
+from pathlib import Path
+from typing import Any
+
+Rows = tuple[tuple[float, float], ...]
+_TABLE: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
+)
 
 # kernel -> (weights of the whole network, density up to which the kernel is faster), by size
-BREAK_EVEN: dict[str, tuple[tuple[int, float], ...]] = {
-    "c": ((60_000, 1.0), (300_000, 0.9), (3_000_000, 0.5)),
-    "c plain": ((60_000, 0.5), (300_000, 0.3), (3_000_000, 0.2)),
-    "numba": ((60_000, 0.5), (300_000, 0.2), (3_000_000, 0.1)),
-    "torch": (),
+BREAK_EVEN: dict[str, Rows] = {
+    kernel: tuple(map(tuple, rows)) for kernel, rows in _TABLE["chains"].items()
 }
 
 
@@ -32,12 +38,10 @@ def break_even(kernel: str, weights: int) -> float:
 
 
 # kernel -> kind of layer -> (intensity, density up to which the kernel is faster), one thread and
-# batches of 60 to 128; `benchmarks/layers.py` prints them anew
-LAYER_BREAK_EVEN: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
-    "c": {"linear": ((70.0, 0.3), (200.0, 0.35)), "conv": ((45.0, 0.15), (280.0, 0.25))},
-    "c plain": {"linear": ((70.0, 0.2),), "conv": ((280.0, 0.05),)},
-    "numba": {"linear": (), "conv": ()},
-    "torch": {"linear": (), "conv": ()},
+# batches of 60 to 128
+LAYER_BREAK_EVEN: dict[str, dict[str, Rows]] = {
+    kernel: {kind: tuple(map(tuple, rows)) for kind, rows in kinds.items()}
+    for kernel, kinds in _TABLE["layers"].items()
 }
 
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tombola.kernels.compiled import VARIANTS, library
+from tombola.kernels.built import VARIANTS
+from tombola.kernels.compiled import library
 from tombola.kernels.conv import Conv, Image, Pair, Sums
 from tombola.kernels.plain_conv import PlainConvolution
 

@@ -35,7 +35,7 @@ class Plain:
             targets = torch.from_numpy(examples.targets[batch])
             torch.nn.functional.cross_entropy(outputs, targets).backward()
             assert leaf.grad is not None
-            _move(values, leaf.grad, first, second, moves, rate, number + place)
+            move(values, leaf.grad, first, second, moves, rate, number + place)
 
     def outputs(self, chain: Chain, examples: Examples, index: Places) -> Floats:
         with torch.no_grad():
@@ -69,7 +69,7 @@ def _matrix(layer: Layer, values: Tensor) -> Tensor:
     return empty.index_put(where, values[layer.weights : layer.weights + layer.kept])
 
 
-def _move(
+def move(
     values: Tensor,
     gradient: Tensor,
     first: Tensor,
@@ -78,6 +78,8 @@ def _move(
     rate: float,
     number: int,
 ) -> None:
+    """The optimiser's step of this number, from 1, along a gradient; changes values and what is
+    remembered of them in place."""
     if moves.adam:
         beta1, beta2 = moves.betas
         first += (gradient - first) * (1.0 - beta1)

@@ -6,10 +6,11 @@ from tempfile import TemporaryDirectory
 
 from tombola.errors import CallError
 from tombola.lab.grid import varied
-from tombola.lab.plan import Pace, pace_of, seconds_of
+from tombola.lab.pace import Pace, pace_of
+from tombola.lab.plan import densities_of, seconds_of
 from tombola.lab.question import Question
+from tombola.lab.runner import Runner
 from tombola.lab.store import Store
-from tombola.lab.study import planned
 
 LEAST = 10  # steps of a training, below which nothing is learned
 
@@ -32,7 +33,7 @@ def within(
     """
     if not (isinstance(minutes, (int, float)) and 0 < minutes < math.inf):
         raise CallError(f"minutes={minutes!r}: want a number over 0.")
-    pace = pace_of(question.world) if pace is None else pace
+    pace = pace_of(question.world, question.targets[-1].density) if pace is None else pace
     whole, most = question.world.steps, 60 * minutes
     needed = _seconds(question, pace, jobs)
     if needed <= most:
@@ -61,7 +62,8 @@ def _asked(question: Question, steps: int) -> Question:
 def _seconds(question: Question, pace: Pace, jobs: int) -> float:
     """Of all its trainings, as if none were stored."""
     with TemporaryDirectory() as empty:
-        return seconds_of(planned(question, Store(empty, create=False)), pace, jobs)
+        runner = Runner(Store(empty, create=False), None)
+        return seconds_of(runner.tally, pace, jobs, densities_of(runner.drive(question.loops())))
 
 
 def _two_digits(value: float) -> int:

@@ -171,7 +171,7 @@ class Question:
     @cached_property
     def judged_round(self) -> int:
         """The first round at or below the world's judged density, else the last."""
-        layers = self.recipe.layers(self.world)
+        layers = self.recipe.counted(self.world)
         for target in self.targets:
             if target.round and at_or_below(target, self.world.judged_density, layers):
                 return target.round

@@ -7,7 +7,9 @@ from tombola.lab.checks import Rounds
 from tombola.lab.question import Question, Trial, metric_names
 from tombola.lab.statistics import summarise
 from tombola.lab.verdict import TICKET
+from tombola.pieces.basis import basis_of
 from tombola.pieces.schedule import round_half_up
+from tombola.recipes.cost import training_cost
 from tombola.recipes.job import job_key
 from tombola.recipes.recipe import Recipe, Round
 
@@ -44,8 +46,11 @@ def _row(
     question: Question, arm: str, number: int, turns: Mapping[int, list[Round]]
 ) -> dict[str, Any]:
     counts = [_kept_by_layer(question, turn) for of_seed in turns.values() for turn in of_seed]
-    asked = round_half_up(question.target(arm, number).density * question.total)
-    kept = sum(counts[0].values()) if counts else asked
+    kept: float | None
+    if counts:  # of seeds that were cut to as many units, perhaps not to as many weights
+        kept = sum(sum(of.values()) for of in counts) / len(counts)
+    else:
+        kept = _asked(question, arm, number)
     metrics = {}
     for name in metric_names(question.world):
         values = [_value(turns.get(seed, []), name) for seed in question.seeds]
@@ -54,7 +59,7 @@ def _row(
         "arm": arm,
         "round": number,
         "density": kept / question.total,
-        "kept": kept,
+        "kept": round_half_up(kept),
         "total": question.total,
         "n": len(question.seeds),
         "metrics": metrics,
@@ -63,6 +68,14 @@ def _row(
     if collapsed:
         row["collapsed"] = sorted(collapsed)
     return row
+
+
+def _asked(question: Question, arm: str, number: int) -> float:
+    """Weights that a round that no trial reached would have kept; where only its cut would have
+    told, the share of units it was to keep."""
+    target, recipe = question.target(arm, number), question.recipe
+    size = None if basis_of(recipe.rule) is None else recipe.size(question.world, target)
+    return target.density * question.total if size is None else size
 
 
 def _kept_by_layer(question: Question, turn: Round) -> dict[str, int]:
@@ -94,30 +107,41 @@ def samples_of(rows: list[dict[str, Any]], judged_round: int) -> dict[str, dict[
 def trials_of(question: Question, rounds: Rounds) -> list[dict[str, Any]]:
     """Where each trained network and ticket lies in the store, by digest, and what it took.
 
-    call: key of its training, whose record has the validation curve. kept: weights by layer. spent:
-    optimiser steps to find and train it, from the initial values on. cuts_to_zero: whether its cut
-    weights are zero, rather than frozen at other values. executor: what made its steps; why_dense:
-    why the plain one did, where another was asked for or looked at.
+    units: where whole units are cut, which of them it keeps. call: key of its training, whose
+    record has the validation curve. kept: weights by layer. spent: optimiser steps to find and
+    train it, from the initial values on. cuts_to_zero: whether its cut weights are zero, rather
+    than frozen at other values. executor: what made its steps; why_dense: why the plain one did,
+    where another was asked for or looked at. products: what it multiplied (`training_cost`), in a
+    study where masks move; None elsewhere.
     """
-    return [_reference(question, trial, turn) for trial, turns in rounds.items() for turn in turns]
+    turns = [(trial, turn) for trial, of in rounds.items() for turn in of]
+    moving = any(turn.job.dynamics.moves for _, turn in turns)
+    return [_reference(question, trial, turn, moving) for trial, turn in turns]
 
 
-def _reference(question: Question, trial: Trial, turn: Round) -> dict[str, Any]:
+def _reference(question: Question, trial: Trial, turn: Round, moving: bool) -> dict[str, Any]:
+    kept = _kept_by_layer(question, turn)
+    own = not isinstance(question.arms.get(trial.arm), Recipe)  # in the basis of the study's recipe
+    units = turn.cut.units if turn.cut is not None and own else None
+    density = turn.target.density if units is None else sum(kept.values()) / question.total
+    products = training_cost(turn.job, turn.end, question.world) if moving else None
     return {
         "arm": trial.arm,
         "seed": trial.seed,
         "round": turn.target.round,
         "draw": turn.draw,
-        "density": turn.target.density,
+        "density": density,
         "init": turn.job.begin.params.digest,
         "start_step": turn.job.begin.step,
         "mask": turn.end.mask.digest,
+        "units": None if units is None else units.digest,
         "params": turn.end.params.digest,
         "diverged_at": turn.end.diverged_at,
         "call": job_key(turn.job),
-        "kept": _kept_by_layer(question, turn),
+        "kept": kept,
         "spent": turn.spent,
         "cuts_to_zero": turn.job.parametrisation.cuts_to_zero,
         "executor": turn.end.executor,
         "why_dense": turn.end.why_dense,
+        "products": products,
     }

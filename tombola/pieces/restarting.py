@@ -1,7 +1,7 @@
 """After a cut: what the survivors start from, and what becomes of the weights cut."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tombola.pieces.action import Action, Rewound, Site
+from tombola.pieces.basis import Basis, basis_of
 from tombola.pieces.rule import Cut, Rule
 from tombola.pieces.schedule import Target
 from tombola.pieces.score.score import Need, Probe, Snapshot
@@ -41,6 +42,10 @@ class Restarting:
     frozen_at: Action | None = None
 
     @property
+    def basis(self) -> Basis | None:
+        return basis_of(self.rule)
+
+    @property
     def needs(self) -> frozenset[Need]:
         frozen = frozenset[Need]() if self.frozen_at is None else self.frozen_at.needs
         return self.rule.needs | self.kept.needs | frozen
@@ -62,7 +67,8 @@ class Restarting:
         return self.rule.asks(layers, target)
 
     def cut(self, at: Snapshot, probe: Probe, target: Target) -> Cut:
-        mask = self.rule.cut(at, probe, target).mask
+        cut = self.rule.cut(at, probe, target)
+        mask = cut.mask
         values = {}
         for layer in at.layers:
             site = Site(
@@ -72,7 +78,7 @@ class Restarting:
                 stream=partial(probe.stream, "restart", target.round, layer.name),
             )
             values[layer.name] = self._values(site, at.mask.of(layer.name, layer.shape))
-        return Cut(mask=mask, params=at.start.replaced(values))
+        return replace(cut, params=at.start.replaced(values))
 
     def _values(self, site: Site, before: Tensor) -> Tensor:
         """Of one tensor. before: bool, what was kept until this cut."""

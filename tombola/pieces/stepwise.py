@@ -10,7 +10,7 @@ from tombola.pieces.allocation import Allocation, Global
 from tombola.pieces.rule import ByScore, Cut
 from tombola.pieces.schedule import Target, round_half_up
 from tombola.pieces.score.score import Need, Probe, Score, Snapshot
-from tombola.pieces.select import keep_top, keep_top_together
+from tombola.pieces.select import keep_best
 from tombola.pieces.setting import Setting
 from tombola.values.layer import Layer
 
@@ -65,24 +65,28 @@ class Stepwise:
         prior, now = at.mask, at
         there = {layer.name: prior.kept(layer.name, layer.count) for layer in at.layers}
         asked = self.asks(at.layers, target)
-        for count in self._way(there, asked):
+        for count in ways(there, asked, self.steps):
             scores, pool = self.score(now, probe), prior if self.revives else now.mask
-            if isinstance(count, int):
-                mask = keep_top_together(scores, at.layers, count, pool)
-            else:
-                mask = keep_top(scores, at.layers, count, pool)
+            mask = keep_best(scores, at.layers, count, pool)
             now = replace(now, mask=mask, end=mask.apply(at.end))
         return Cut(mask=now.mask)
 
-    def _way(
-        self, there: Mapping[str, int], asked: Mapping[str, int] | int
-    ) -> list[Mapping[str, int] | int]:
-        """What each step keeps; a step that would cut nothing is left out, but for the last."""
-        if isinstance(asked, int):
-            return [kept for kept, _ in groupby(way(sum(there.values()), asked, self.steps))]
-        ways = {name: way(there[name], count, self.steps) for name, count in asked.items()}
-        steps = zip(*ways.values(), strict=True)
-        return [dict(zip(ways, counts, strict=True)) for counts, _ in groupby(steps)]
+
+def ways(
+    there: Mapping[str, int], asked: Mapping[str, int] | int, steps: int
+) -> list[Mapping[str, int] | int]:
+    """What each step keeps, of what is there by tensor, on the way to what is asked.
+
+    A step that would cut nothing is left out, but for the last.
+
+    >>> ways({"a": 60, "b": 40}, 25, 2), ways({"a": 60, "b": 40}, {"a": 15, "b": 40}, 2)
+    ([50, 25], [{'a': 30, 'b': 40}, {'a': 15, 'b': 40}])
+    """
+    if isinstance(asked, int):
+        return [kept for kept, _ in groupby(way(sum(there.values()), asked, steps))]
+    by_name = {name: way(there[name], count, steps) for name, count in asked.items()}
+    at_once = zip(*by_name.values(), strict=True)
+    return [dict(zip(by_name, counts, strict=True)) for counts, _ in groupby(at_once)]
 
 
 def way(there: int, asked: int, steps: int) -> list[int]:

@@ -2,20 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.func import jacrev
 
 from tombola.errors import RecipeError
 from tombola.pieces.allocation import Global
-from tombola.pieces.rule import Cut
+from tombola.pieces.memory import gigabytes
+from tombola.pieces.rule import Cut, asked_of, no_outputs, too_few
 from tombola.pieces.schedule import Target
+from tombola.pieces.score.curvature import by_tensor, flat, gauss_newton, moved, still_there
 from tombola.pieces.score.score import Need, Probe, Snapshot
 from tombola.pieces.setting import Setting
 from tombola.values.layer import Layer
 from tombola.values.mask import Mask
+
+BYTES = 30  # for each entry of the Hessian: itself, its factor, its inverse, and a copy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,27 +31,28 @@ class OptimalBrainSurgeon:
     H itself is taken once a round. All tensors compete, unless the target sets counts: then a
     tensor that has reached its count is closed. Biases and whatever else is out of scope are held.
 
-    H is the Gauss-Newton matrix of the mean cross-entropy of softmax outputs,
-    (1/P) sum_p J_p^T (diag(y_p) - y_p y_p^T) J_p + damping I. y_p: class probabilities of example
-    p, (classes,). J_p: derivatives of its raw outputs by the n weights, (classes, n), in the
-    network's own dtype; all else in float64, (n, n).
+    H is the Gauss-Newton matrix of the mean loss, (1/P) sum_p J_p^T C_p J_p + damping I. J_p:
+    derivatives of the raw outputs of example p by the n weights, (outputs, n), in the network's own
+    dtype. C_p: second derivatives of its loss by its outputs, for cross-entropy diag(y) - y y^T
+    with y the class probabilities. All but J_p in float64. Of a linear model with squared error H
+    is exact, and what stays is the optimum without what went.
 
     examples: P, distinct training examples. damping: in units of H; towards infinity the order
     becomes that of the magnitudes, near 0 the inverse amplifies directions the examples leave open.
     1e-4 is our choice: on `digits-small` (2 seeds) 1e-6 to 1e-2 differ little at half density, 1e-8
-    loses more than magnitude does. limit: the most weights in scope; memory is about 30 n^2 bytes,
-    time grows with n^3.
+    loses more than magnitude does. limit: the most weights in scope; memory is about 30 n^2 bytes
+    (.75 GB at the default), time grows with n^3.
 
     Source: Hassibi & Stork 1993, Second order derivatives for network pruning: Optimal Brain
-    Surgeon (NIPS 5), sections 2 and 3. Differs: cross-entropy, where they have squared error; H is
-    summed and inverted once, where they update an inverse example by example from I / damping,
-    which gives the same matrix; several weights go between two looks at H.
+    Surgeon (NIPS 5), sections 2 and 3. Differs: any loss of the outputs, where they have squared
+    error; H is summed and inverted once, where they update an inverse example by example from
+    I / damping, which gives the same matrix; several weights go between two looks at H.
 
     Raises:
         RecipeError: a field out of range; a target that keeps more than is left.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.TRAINED, Need.BATCHES})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.TRAINED, Need.BATCHES, Need.OUTPUTS})
     moves_weights: ClassVar[bool] = True
 
     examples: int = 1_000
@@ -65,46 +69,32 @@ class OptimalBrainSurgeon:
             )
 
     def refuses(self, setting: Setting) -> str | None:
-        if setting.objective != "CrossEntropy":
-            return (
-                f"OptimalBrainSurgeon takes the curvature of CrossEntropy, the world's objective "
-                f"is {setting.objective}."
-            )
+        if setting.outputs is None:
+            return no_outputs("OptimalBrainSurgeon", setting)
         if self.examples > setting.examples:
-            return (
-                f"OptimalBrainSurgeon(examples={self.examples}): there are {setting.examples} "
-                "training examples; ask for fewer."
-            )
+            return too_few("OptimalBrainSurgeon", self.examples, setting)
         count = sum(layer.count for layer in setting.layers)
         if count <= self.limit:
             return None
         return (
-            f"OptimalBrainSurgeon inverts the Hessian of all {count} weights in scope at once, its "
-            f"limit is {self.limit}. Take a smaller network (the world `digits-small` has one), "
-            "exclude tensors in the recipe's scope, raise `limit` if memory and time allow, or use "
-            "another rule, such as ByScore(score=Magnitude())."
+            f"OptimalBrainSurgeon inverts the Hessian of all {count:,} weights in scope at once: "
+            f"{gigabytes(BYTES * count**2)} of memory, and its limit is {self.limit:,} weights. "
+            "Take a form that scales, `woodfisher` (WoodFisher) or `layerwise` "
+            "(LayerwiseLeastSquares); a smaller network (the world `digits-small` has one); leave "
+            "tensors out by the recipe's scope; or raise `limit`."
         )
 
     def asks(self, layers: tuple[Layer, ...], target: Target) -> Mapping[str, int] | int:
-        if target.counts is not None:
-            return target.counts
-        return Global().counts(layers, target.density)
+        return asked_of(Global(), layers, target)
 
     def cut(self, at: Snapshot, probe: Probe, target: Target) -> Cut:
-        there = torch.cat([at.mask.of(layer.name, layer.shape).flatten() for layer in at.layers])
-        weights = torch.cat([at.end[layer.name].flatten().double() for layer in at.layers])
+        there, weights = still_there(at), flat(at.end, at.layers).double()
         group, keep = self._quotas(at.layers, target)
         inverse = self._inverse(gauss_newton(at, probe, self.examples, there))
         weights[there], kept = surgeon(weights[there], inverse, group[there], keep)
         there[there.clone()] = kept
-        params = at.end.replaced(
-            {
-                name: part.to(at.end[name].dtype)
-                for name, part in _by_tensor(weights, at.layers).items()
-            }
-        )
-        mask = Mask(_by_tensor(there, at.layers))
-        return Cut(mask=mask, params=mask.apply(params))
+        mask = Mask(by_tensor(there, at.layers))
+        return Cut(mask=mask, params=mask.apply(moved(at.end, weights, at.layers)))
 
     def _quotas(self, layers: tuple[Layer, ...], target: Target) -> tuple[Tensor, list[int]]:
         """Which count each weight falls under, int64 (weights in scope,), and those counts."""
@@ -124,36 +114,6 @@ class OptimalBrainSurgeon:
                 "float64. Raise the damping."
             )
         return torch.cholesky_inverse(factor)
-
-
-def gauss_newton(at: Snapshot, probe: Probe, examples: int, there: Tensor) -> Tensor:
-    """The Hessian of the mean cross-entropy without the curvature of the network itself.
-
-    there: bool (weights in scope,), which of them it is over, n in all. Returns (n, n) float64.
-    """
-
-    def outputs(weights: dict[str, Tensor], example: Any) -> tuple[Tensor, Tensor]:
-        raw = probe.outputs({**at.end, **weights}, example)[0]
-        return raw, raw
-
-    weights = {layer.name: at.end[layer.name] for layer in at.layers}
-    n = int(there.sum())
-    total = torch.zeros(n, n, dtype=torch.float64)
-    for example in probe.batches(examples, 1):
-        by_name, raw = jacrev(outputs, has_aux=True)(weights, example)
-        slopes = torch.cat([by_name[name].flatten(1) for name in weights], dim=1)
-        slopes = slopes[:, there].double()  # (classes, n)
-        shares = raw.double().softmax(0)  # (classes,)
-        curvature = shares.diag() - shares.outer(shares)  # (classes, classes)
-        total.addmm_(slopes.T, curvature @ slopes)
-    return total.div_(examples)
-
-
-def _by_tensor(flat: Tensor, layers: tuple[Layer, ...]) -> dict[str, Tensor]:
-    parts = torch.split(flat, [layer.count for layer in layers])
-    return {
-        layer.name: part.reshape(layer.shape) for layer, part in zip(layers, parts, strict=True)
-    }
 
 
 def increase(weights: Tensor, inverse: Tensor) -> Tensor:

@@ -43,11 +43,13 @@ from tombola.recipes.deconstructing import (
     SURVIVOR_REINIT,
 )
 from tombola.recipes.distil import KD_LR_REWIND, KD_REWIND, KD_TICKET
+from tombola.recipes.early_bird import EARLY_BIRD, EARLY_BIRD_RESET
 from tombola.recipes.edge_popup import (
     EDGE_POPUP,
     EDGE_POPUP_GLOBAL,
     EDGE_POPUP_KAIMING,
     EDGE_POPUP_SCALED,
+    MULTI_PRIZE,
     SUPERMASK,
     SUPERMASK_CONSTANT,
 )
@@ -60,8 +62,8 @@ from tombola.recipes.foresight import (
     RANDOM_AT_START,
     SYNFLOW,
 )
+from tombola.recipes.greedy import GREEDY, GREEDY_RETRAINED
 from tombola.recipes.imp import IMP, IMP_CONTINUED, IMP_REWIND, ONESHOT
-from tombola.recipes.obs import OBS
 from tombola.recipes.recipe import Recipe, Round, grow, iterate
 from tombola.recipes.retraining import (
     FINE_TUNE,
@@ -74,6 +76,33 @@ from tombola.recipes.retraining import (
     WEIGHT_REWIND,
 )
 from tombola.recipes.rigl import RIGL
+from tombola.recipes.second_order import (
+    FISHER,
+    FISHER_ITERATED,
+    FISHER_RETRAINED,
+    FISHER_STEPWISE,
+    LAYERWISE,
+    LAYERWISE_ERK,
+    LAYERWISE_ERK_ITERATED,
+    LAYERWISE_ERK_RETRAINED,
+    LAYERWISE_ERK_STEPWISE,
+    LAYERWISE_ITERATED,
+    LAYERWISE_RETRAINED,
+    LAYERWISE_STEPWISE,
+    MAGNITUDE_AT_END,
+    OBD,
+    OBD_ITERATED,
+    OBD_RETRAINED,
+    OBD_STEPWISE,
+    OBS,
+    OBS_ITERATED,
+    OBS_RETRAINED,
+    OBS_STEPWISE,
+    WOODFISHER,
+    WOODFISHER_ITERATED,
+    WOODFISHER_RETRAINED,
+    WOODFISHER_STEPWISE,
+)
 from tombola.recipes.snip import SNIP
 from tombola.recipes.sparse_training import (
     AC_DC,
@@ -90,14 +119,19 @@ from tombola.recipes.sparse_training import (
     SNFS,
     STATIC,
     STATIC_FAN_IN,
+    STATIC_SCALED,
     STATIC_UNIFORM,
 )
 from tombola.recipes.transfer import BERT_TICKET, transferred
+from tombola.recipes.units import BLOCKS, N_OF_M, UNITS, UNITS_ONESHOT
 
 __all__ = [
     "AC_DC",
     "BERT_TICKET",
+    "BLOCKS",
     "DEEP_R",
+    "EARLY_BIRD",
+    "EARLY_BIRD_RESET",
     "EDGE_POPUP",
     "EDGE_POPUP_GLOBAL",
     "EDGE_POPUP_KAIMING",
@@ -108,6 +142,8 @@ __all__ = [
     "FREEZE_GROWN_ZERO_SHRUNK",
     "FREEZE_INIT",
     "GRASP",
+    "GREEDY",
+    "GREEDY_RETRAINED",
     "GRADUAL",
     "GRADUAL_UNIFORM",
     "GRANET",
@@ -138,8 +174,34 @@ __all__ = [
     "MASK_ONLY_CONSTANT",
     "MASK_ONLY_RANDOM_SIGN",
     "MOVEMENT",
+    "MULTI_PRIZE",
     "NOISY_INIT",
+    "N_OF_M",
+    "MAGNITUDE_AT_END",
+    "OBD",
+    "OBD_ITERATED",
+    "OBD_RETRAINED",
+    "OBD_STEPWISE",
     "OBS",
+    "OBS_ITERATED",
+    "OBS_RETRAINED",
+    "OBS_STEPWISE",
+    "FISHER",
+    "FISHER_ITERATED",
+    "FISHER_RETRAINED",
+    "FISHER_STEPWISE",
+    "WOODFISHER",
+    "WOODFISHER_ITERATED",
+    "WOODFISHER_RETRAINED",
+    "WOODFISHER_STEPWISE",
+    "LAYERWISE",
+    "LAYERWISE_ITERATED",
+    "LAYERWISE_RETRAINED",
+    "LAYERWISE_STEPWISE",
+    "LAYERWISE_ERK",
+    "LAYERWISE_ERK_ITERATED",
+    "LAYERWISE_ERK_RETRAINED",
+    "LAYERWISE_ERK_STEPWISE",
     "ONESHOT",
     "ONESHOT_FINE_TUNE",
     "ONESHOT_LOW_RATE_REWIND",
@@ -166,11 +228,14 @@ __all__ = [
     "SNIP",
     "STATIC",
     "STATIC_FAN_IN",
+    "STATIC_SCALED",
     "STATIC_UNIFORM",
     "SUPERMASK",
     "SUPERMASK_CONSTANT",
     "SURVIVOR_REINIT",
     "SYNFLOW",
+    "UNITS",
+    "UNITS_ONESHOT",
     "WEIGHT_REWIND",
     "Dense",
     "Inverted",

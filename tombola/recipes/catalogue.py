@@ -57,6 +57,16 @@ FORESIGHT = (
     "random-at-start",
 )
 
+# Cut by curvature after training, the same.
+SECOND_ORDER = (
+    "magnitude-at-end",
+    *(
+        method + how
+        for method in ("obd", "obs", "fisher", "woodfisher", "layerwise", "layerwise-erk")
+        for how in ("", "-retrained", "-stepwise", "-iterated")
+    ),
+)
+
 # Sparse from the first step, or made so within one training.
 SPARSE_TRAINING = (
     "static",
@@ -76,6 +86,9 @@ SPARSE_TRAINING = (
     "ac-dc",
 )
 
+# Whole units, blocks, patterns.
+STRUCTURED = ("units", "units-oneshot", "blocks", "n-of-m")
+
 # Found without training a weight.
 UNTRAINED = (
     "edge-popup",
@@ -84,6 +97,7 @@ UNTRAINED = (
     "edge-popup-global",
     "supermask",
     "supermask-constant",
+    "multi-prize",
 )
 
 RECIPES: dict[str, str] = {
@@ -95,13 +109,21 @@ RECIPES: dict[str, str] = {
     "bert-ticket": "tombola.recipes.transfer:BERT_TICKET",
     "snip": "tombola.recipes.snip:SNIP",
     **{name: f"tombola.recipes.foresight:{name.replace('-', '_').upper()}" for name in FORESIGHT},
-    "obs": "tombola.recipes.obs:OBS",
+    **{
+        name: f"tombola.recipes.second_order:{name.replace('-', '_').upper()}"
+        for name in SECOND_ORDER
+    },
+    "early-bird": "tombola.recipes.early_bird:EARLY_BIRD",
+    "early-bird-reset": "tombola.recipes.early_bird:EARLY_BIRD_RESET",
+    "greedy": "tombola.recipes.greedy:GREEDY",
+    "greedy-retrained": "tombola.recipes.greedy:GREEDY_RETRAINED",
     "rigl": "tombola.recipes.rigl:RIGL",
     **{
         name: f"tombola.recipes.sparse_training:{name.replace('-', '_').upper()}"
         for name in SPARSE_TRAINING
     },
     **{name: f"tombola.recipes.edge_popup:{name.replace('-', '_').upper()}" for name in UNTRAINED},
+    **{name: f"tombola.recipes.units:{name.replace('-', '_').upper()}" for name in STRUCTURED},
     "kd-ticket": "tombola.recipes.distil:KD_TICKET",
     "kd-rewind": "tombola.recipes.distil:KD_REWIND",
     "kd-lr-rewind": "tombola.recipes.distil:KD_LR_REWIND",

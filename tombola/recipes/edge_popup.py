@@ -1,9 +1,9 @@
-"""Subnetworks of random weights, none of which is trained: edge-popup and supermasks."""
+"""Subnetworks of random weights, none trained: edge-popup, supermasks, multi-prize tickets."""
 
 from dataclasses import replace
 
 from tombola.pieces.allocation import Uniform
-from tombola.pieces.parametrisation import EdgePopup, Ranking, Supermask, Weights
+from tombola.pieces.parametrisation import EdgePopup, MultiPrize, Ranking, Supermask, Weights
 from tombola.pieces.rule import ByScore
 from tombola.pieces.schedule import Densities
 from tombola.pieces.score import Random
@@ -54,6 +54,16 @@ SUPERMASK = replace(
 SUPERMASK_CONSTANT = replace(
     SUPERMASK,
     name="supermask-constant",
-    source="Zhou et al. 2019 (arXiv 1905.01067), section 5: supermask on signed constants",
-    parametrisation=Supermask(weights=Weights.SIGNED_CONSTANT),
+    source="Zhou et al. 2019 (arXiv 1905.01067), section 5: supermask on the standard deviation of "
+    "each tensor's initial weights, with their signs",
+    parametrisation=Supermask(weights=Weights.SIGNED_DEVIATION),
+)
+# The authors' densities for small convolutional networks are .8 to .1.
+MULTI_PRIZE = replace(
+    EDGE_POPUP,
+    name="multi-prize",
+    source="Diffenderfer & Kailkhura 2021, Multi-Prize Lottery Ticket Hypothesis (arXiv "
+    "2103.09377): edge-popup with the weights in use reduced to their signs and one gain a layer",
+    schedule=Densities(values=(0.5, 0.2, 0.1)),
+    parametrisation=MultiPrize(),
 )

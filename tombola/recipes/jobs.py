@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from tombola.errors import CheckError
+from tombola.pieces.basis import basis_of, counted
 from tombola.pieces.dynamics import Dynamics, Static, moves_of
 from tombola.pieces.parametrisation import Identity, Parametrisation
-from tombola.pieces.rule import Rule
+from tombola.pieces.rule import Cut, Rule
 from tombola.pieces.schedule import Target
 from tombola.pieces.score.score import Snapshot
 from tombola.recipes.job import Desk, Job, job_key
@@ -24,6 +26,7 @@ from tombola.values.mask import Mask
 from tombola.values.params import Params
 from tombola.values.point import Point
 from tombola.values.rng import borrowed_generators
+from tombola.values.units import expanded
 from tombola.world.objective import Objective
 from tombola.world.probe import NetworkProbe
 from tombola.world.switched import Switched, stages
@@ -106,7 +109,7 @@ class Train:
     """
 
     kind: ClassVar[str] = "train"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     world: World
     seed: int
@@ -265,12 +268,13 @@ def company_of(job: Job) -> str | None:
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
     """A cut. params: all tensors after it, where the rule changed weights. kept: by tensor, and
-    checks, as found on the mask itself."""
+    checks, as found on the mask itself. units: which units are kept, where such are cut."""
 
     mask: Handle[Mask]
     params: Handle[Params] | None
     kept: dict[str, int]
     checks: dict[str, bool | None]
+    units: Handle[Mask] | None = None
 
 
 @dataclass(frozen=True)
@@ -298,19 +302,35 @@ class Prune:
         kept = {layer.name: cut.mask.kept(layer.name, layer.count) for layer in self.layers}
         if not cut.mask <= prior:
             raise CheckError(f"mask_nested: round {self.target.round} keeps weights cut before.")
-        asked = self.rule.asks(self.layers, self.target)
         beside = sorted(set(cut.mask.names) - set(kept))
         if beside:
             raise CheckError(f"count_exact: the mask cuts {beside}, which are not in scope.")
-        if (sum(kept.values()) if isinstance(asked, int) else kept) != asked:
-            raise CheckError(f"count_exact: asked for {asked}, the mask keeps {kept}.")
+        self._check_counts(cut)
         return Pruned(
             mask=cut.mask,
             params=cut.params,
             kept=kept,
             checks={"mask_nested": True, "count_exact": True},
+            units=cut.units,
         )
+
+    def _check_counts(self, cut: Cut) -> None:
+        """Self-check: as many weights, or units, as the target asks for; and a unit that is gone
+        has no weight left."""
+        coupling = partial(getattr, self.world, "coupling")
+        counts = counted(self.rule, self.layers, coupling)
+        asked, basis = self.rule.asks(counts, self.target), basis_of(self.rule)
+        of = cut.mask if basis is None or cut.units is None else cut.units
+        found = {one.name: of.kept(one.name, one.count) for one in counts}
+        if (sum(found.values()) if isinstance(asked, int) else found) != asked:
+            raise CheckError(f"count_exact: asked for {asked}, the mask keeps {found}.")
+        if basis is not None:
+            shapes = {layer.name: layer.shape for layer in self.layers}
+            whole = expanded(of, basis.sets(self.layers, coupling), shapes)
+            if not cut.mask <= whole:
+                raise CheckError("count_exact: the mask keeps weights of units that are cut.")
 
     def placeholder(self, pending: Any) -> Pruned:
         params = pending("params") if self.rule.moves_weights else None
-        return Pruned(mask=pending("mask"), params=params, kept={}, checks={})
+        units = None if basis_of(self.rule) is None else pending("units")
+        return Pruned(mask=pending("mask"), params=params, kept={}, checks={}, units=units)

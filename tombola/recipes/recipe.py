@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from tombola.errors import RecipeError, WorldError
+from tombola.pieces.basis import basis_of, counted
 from tombola.pieces.dynamics import Dynamics, Ending, Static, Thinning
 from tombola.pieces.kind import not_a
 from tombola.pieces.parametrisation import Identity, Parametrisation
@@ -25,6 +26,8 @@ from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.point import Point
 from tombola.values.rng import borrowed_generators
+from tombola.values.units import expanded
+from tombola.world.facts import facts
 from tombola.world.objective import Objective
 from tombola.world.switched import Switched, stages
 from tombola.world.world import World
@@ -102,13 +105,32 @@ class Recipe:
         """What may be cut; its weights are the denominator of density."""
         return self.scope.select(world.layers)
 
+    def counted(self, world: World) -> tuple[Layer, ...]:
+        """What targets count: those tensors, by weights, or the rule's sets of units."""
+        return counted(self.rule, self.layers(world), lambda: world.coupling)
+
     def targets(self, world: World) -> tuple[Target, ...]:
         """What each round keeps. Where the world ranks all tensors together, in all: how that is
         shared out among tensors is then for the rule."""
-        targets = self.schedule.targets(self.layers(world), world.judged_density)
+        targets = self.schedule.targets(self.counted(world), world.judged_density)
         if world.ranks_together:
             return tuple(replace(target, counts=None) for target in targets)
         return targets
+
+    def size(self, world: World, target: Target) -> int | None:
+        """How many weights a target keeps; None where only the cut will tell."""
+        counts, layers = self.counted(world), self.layers(world)
+        asked, basis = self.rule.asks(counts, target), basis_of(self.rule)
+        if basis is None:
+            return asked if isinstance(asked, int) else sum(asked.values())
+        if isinstance(asked, int):
+            return None
+        units = Mask(
+            {x.name: (torch.arange(x.count) < asked[x.name]).reshape(x.shape) for x in counts}
+        )
+        shapes = {layer.name: layer.shape for layer in layers}
+        mask = expanded(units, basis.sets(layers, lambda: world.coupling), shapes)
+        return sum(mask.kept(layer.name, layer.count) for layer in layers)
 
     def up_to(self, round_number: int) -> "Recipe":
         """The same recipe, ending after a round; every job it asks for is one of the whole's."""
@@ -116,20 +138,17 @@ class Recipe:
 
     def check(self, world: World) -> None:
         """Raise RecipeError if this recipe cannot be applied to this world; trains nothing."""
-        setting = Setting(
-            layers=self.layers(world),
-            targets=self.targets(world),
-            examples=len(world.train),
-            steps=world.steps,
-            objective=type(world.objective).__name__,
-            cuts_to_zero=self.parametrisation.cuts_to_zero,
+        cuts_to_zero = self.parametrisation.cuts_to_zero
+        setting = setting_of(
+            world, self.layers(world), self.counted(world), self.targets(world), cuts_to_zero
         )
-        total = sum(layer.count for layer in setting.layers)
+        total = sum(layer.count for layer in setting.counted)
+        what = "weights" if basis_of(self.rule) is None else "units"
         for target in setting.targets:
             if round_half_up(target.density * total) == 0:
                 raise RecipeError(
                     f"recipe {self.name!r} on world {world.name!r}: density {target.density:g} of "
-                    f"round {target.round} keeps none of {total} weights; want at least "
+                    f"round {target.round} keeps none of {total} {what}; want at least "
                     f"{1 / total:.2g}."
                 )
         for piece in (self.rule, self.dynamics, self.parametrisation, self.rewind):
@@ -141,6 +160,11 @@ class Recipe:
                 f"recipe {self.name!r}: {type(self.dynamics).__name__} moves the mask, but "
                 f"{type(self.parametrisation).__name__} freezes what it cuts when training starts; "
                 "want one of the two."
+            )
+        if self.dynamics.moves and basis_of(self.rule) is not None:
+            raise RecipeError(
+                f"recipe {self.name!r}: {type(self.dynamics).__name__} moves single weights, which "
+                f"takes the units of {type(self.rule).__name__} apart; want Static()."
             )
         if self.loop is grow and Need.TRAINED in self.rule.needs:
             raise RecipeError(
@@ -186,6 +210,30 @@ class Recipe:
                         f"recipe {self.name!r} on world {world.name!r}: its tickets cannot be "
                         f"retrained so: {error}"
                     ) from error
+
+
+def setting_of(
+    world: World,
+    layers: tuple[Layer, ...],
+    counted: tuple[Layer, ...],
+    targets: tuple[Target, ...],
+    cuts_to_zero: bool,
+) -> Setting:
+    """What a piece is told of a world and a recipe."""
+    found = facts(world)
+    return Setting(
+        layers=layers,
+        counted=counted,
+        targets=targets,
+        examples=len(world.train),
+        steps=world.steps,
+        objective=type(world.objective).__name__,
+        cuts_to_zero=cuts_to_zero,
+        outputs=found.outputs,
+        fed=found.fed,
+        beside=found.beside,
+        zero=found.zero,
+    )
 
 
 def opening(recipe: Recipe, world: World, seed: int) -> Loop[tuple[Point, Point]]:

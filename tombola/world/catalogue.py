@@ -5,13 +5,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from torch.nn.functional import normalize
+
 from tombola.world.data.cifar10 import cifar10 as cifar10_data
 from tombola.world.data.digits import digits as digits_data
 from tombola.world.data.mnist import mnist as mnist_data
 from tombola.world.data.sentences import LENGTH, WORDS, sentences
-from tombola.world.models import BertClassifier, LeNet
+from tombola.world.data.split import Split
+from tombola.world.models import BertClassifier, LeNet, MeanField
 from tombola.world.networks import NETWORKS, lenet
-from tombola.world.optimiser import Adam, AdamW
+from tombola.world.objective import SquaredError
+from tombola.world.optimiser import SGD, Adam, AdamW
 from tombola.world.prepare import Scaled
 from tombola.world.world import World
 
@@ -63,6 +67,34 @@ def digits_small(data: Path | None = None) -> World:
     return replace(
         digits(), name="digits-small", model=small_digits, thin=small_digits, judged_density=0.5
     )
+
+
+def wide_digits() -> MeanField:
+    """64-1,000-10, the mean of its neurons."""
+    return MeanField(64, 1_000, 10)
+
+
+def digits_wide(data: Path | None = None) -> World:
+    """1,000 neurons in one layer on the same scans, squared error; for greedy selection."""
+    parts = digits_data()
+    return World(
+        name="digits-wide",
+        model=wide_digits,
+        train=of_length_one(parts["train"]),
+        validation=of_length_one(parts["validation"]),
+        test=of_length_one(parts["test"]),
+        objective=SquaredError(),
+        steps=1_000,
+        batch_size=128,
+        optimiser=SGD(lr=1_000.0),  # times the gradient of a mean of 1,000 neurons
+        judged_density=0.1,
+        margin=0.02,
+    )
+
+
+def of_length_one(split: Split) -> Split:
+    """Inputs as float32 vectors of length 1."""
+    return Split(normalize(split.inputs.flatten(1).float()), split.targets, split.classes)
 
 
 def mnist_lenet(data: Path | None = None) -> World:
@@ -154,6 +186,7 @@ def _entries() -> dict[str, Entry]:
         digits,
         digits_short,
         digits_small,
+        digits_wide,
         mnist_lenet,
         mnist_lenet_short,
         sentences_number,

@@ -88,6 +88,41 @@ def _weights(network: nn.Module) -> Iterator[tuple[Tensor, str]]:
                     yield weight, "attention"
 
 
+def beside_layers(network: nn.Module, rates: Mapping[str, float]) -> tuple[str, ...]:
+    """Trained tensors of two or more dimensions that are no layer's weights, by name: embeddings,
+    recurrent weights, and those that a layer's are computed from.
+
+    Example:
+        >>> net = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3))
+        >>> beside_layers(net, {"linear": .8, "output": .9})
+        ('0.weight',)
+    """
+    layers = {layer.name for layer in prunable_layers(network, rates)}
+    return tuple(
+        name
+        for name, tensor in network.named_parameters()
+        if tensor.requires_grad and tensor.dim() > 1 and name not in layers
+    )
+
+
+def zero_everywhere(network: nn.Module) -> tuple[str, ...]:
+    """Trained weights, and scales of normalisation, that are zero everywhere, by name.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+        >>> _ = nn.init.zeros_(net[1].weight)
+        >>> zero_everywhere(net)
+        ('1.weight',)
+    """
+    return tuple(
+        name
+        for name, tensor in network.named_parameters()
+        if tensor.requires_grad
+        and (tensor.dim() > 1 or name.rpartition(".")[2] == "weight")
+        and not bool(tensor.any())
+    )
+
+
 def _is_conv1d(module: nn.Module) -> bool:
     """The linear layer of GPT-2 in transformers, which keeps its weight transposed."""
     kind = type(module)

@@ -1,9 +1,14 @@
-"""The networks of the 2019 paper, each with the settings it is trained with, for any images.
+"""The networks of the literature, each with the settings it is trained with, for any images.
 
 Source: Frankle & Carbin 2019 (arXiv 1803.03635), figure 2 and appendices G, H and I. What is in no
 table there, and so our choice: inputs of convolutional networks are standardised by channel; where
 dropout stands; normalisation starts at scale 1; the density at which a verdict is given, which is
 that of a round of the paper's curves.
+
+`-sgd`: the small convolutional networks as edge-popup's scores are trained, Ramanujan et al. 2019
+(arXiv 1911.13299) and the authors' configurations; `conv8` is theirs too, trained otherwise as
+`conv6` here. `wrn22-2`: as sparse trainings of it are compared, Evci et al. 2020 (arXiv 1911.11134)
+and the published reproduction, varun19299/rigl-reproducibility.
 """
 
 from collections.abc import Mapping
@@ -17,8 +22,8 @@ from torch import nn
 
 from tombola.errors import WorldError
 from tombola.world.data.split import Split
-from tombola.world.models import VGG, ConvNet, LeNet, ResNet
-from tombola.world.optimiser import SGD, Adam, Drops, Optimiser, Stretched, WarmUp
+from tombola.world.models import VGG, ConvNet, LeNet, ResNet, WideResNet
+from tombola.world.optimiser import SGD, Adam, Cosine, Drops, Optimiser, Stretched, WarmUp
 from tombola.world.prepare import FlipAndCrop, InTurn, Prepare, Scaled, Standardised
 from tombola.world.world import World
 
@@ -39,7 +44,7 @@ def lenet(image: Image, classes: int, factor: float = 1.0) -> LeNet:
 def convnet(
     filters: tuple[int, ...], dropout: float, image: Image, classes: int, factor: float = 1.0
 ) -> ConvNet:
-    """Conv-2, Conv-4 or Conv-6 by the filters of each pair; two linear layers of 256."""
+    """Conv-2, Conv-4, Conv-6 or Conv-8 by the filters of each pair; two linear layers of 256."""
     return ConvNet(
         _times(factor, *filters),
         _times(factor, 256, 256),
@@ -52,6 +57,12 @@ def convnet(
 def resnet20(image: Image, classes: int, factor: float = 1.0) -> ResNet:
     """The residual network of 20 layers."""
     return ResNet(_times(factor, 16, 32, 64), channels=image[0], classes=classes)
+
+
+def wrn22(image: Image, classes: int, factor: float = 1.0) -> WideResNet:
+    """The wide residual network of 22 layers, of width 2."""
+    stem, *widths = _times(factor, 16, 32, 64, 128)
+    return WideResNet(stem, widths, channels=image[0], classes=classes)
 
 
 def vgg19(image: Image, classes: int, factor: float = 1.0) -> VGG:
@@ -175,8 +186,11 @@ def standardised(train: Split) -> Standardised:
     return Standardised(mean=tuple(means), std=tuple(deviations))
 
 
+FILTERS = (64, 128, 256, 512)  # of both convolutions of each pair
+
+
 def _conv(pairs: int, lr: float, steps: int, judged: float, dropout: float = 0.0) -> Network:
-    filters = (64, 128, 256)[:pairs]
+    filters = FILTERS[:pairs]
     with_dropout = f", dropout {dropout:g}" if dropout else ""
     return Network(
         summary=f"Conv-{2 * pairs}{with_dropout}: Adam {lr:g}, batch 60, {steps:,} steps",
@@ -186,7 +200,35 @@ def _conv(pairs: int, lr: float, steps: int, judged: float, dropout: float = 0.0
         batch_size=60,
         judged_density=judged,
         short=60,
-        rates={"conv": 0.85 if pairs == 3 else 0.9, "linear": 0.8, "output": 0.9},
+        rates={"conv": 0.85 if pairs >= 3 else 0.9, "linear": 0.8, "output": 0.9},
+    )
+
+
+def _conv_sgd(pairs: int) -> Network:
+    """100 epochs of 45,000 images; the density at which supermasks of these networks are best."""
+    steps = 100 * (45_000 // 128)
+    return replace(
+        _conv(pairs, 1e-3, steps, 0.5),
+        summary=f"Conv-{2 * pairs}: SGD 0.1 along a cosine, batch 128, 100 epochs ({steps:,} "
+        "steps), for scores",
+        optimiser=SGD(lr=0.1, momentum=0.9, weight_decay=1e-4, rate=Cosine()),
+        batch_size=128,
+    )
+
+
+def _wrn22() -> Network:
+    steps = 250 * (45_000 // 128)
+    rate = Drops(at=(30_000, 60_000), by=0.2)
+    return Network(
+        summary=f"WRN-22-2: SGD 0.1, batch 128, 250 epochs ({steps:,} steps)",
+        build=wrn22,
+        optimiser=SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, rate=rate),
+        steps=steps,
+        batch_size=128,
+        judged_density=0.2,
+        short=20,
+        rates=0.8,
+        augmented=True,
     )
 
 
@@ -248,12 +290,15 @@ NETWORKS: dict[str, Network] = {
     "conv2": _conv(1, 2e-4, 20_000, 0.0882),
     "conv4": _conv(2, 3e-4, 25_000, 0.0919),
     "conv6": _conv(3, 3e-4, 30_000, 0.153),
+    "conv8": _conv(4, 3e-4, 30_000, 0.153),
+    **{f"conv{2 * pairs}-sgd": _conv_sgd(pairs) for pairs in (1, 2, 3, 4)},
     "conv2-dropout": _conv(1, 3e-4, 60_000, 0.0882, dropout=0.5),
     "conv4-dropout": _conv(2, 2e-4, 75_000, 0.0919, dropout=0.5),
     "conv6-dropout": _conv(3, 2e-4, 90_000, 0.153, dropout=0.5),
     "resnet20": _resnet20(0.1),
     "resnet20-low": _resnet20(0.01),
     "resnet20-warmup": _resnet20(0.03, warm_up=20_000),
+    "wrn22-2": _wrn22(),
     "vgg19": _vgg19(0.1),
     "vgg19-low": _vgg19(0.01),
     "vgg19-warmup": _vgg19(0.1, warm_up=10_000),

@@ -112,28 +112,81 @@ class CrossEntropy:
         return None
 
     def check_targets(self, targets: Any, outputs: Any) -> str | None:
-        outputs = logits(outputs)
-        if not isinstance(outputs, Tensor) or outputs.dim() != 2:
-            return (
-                f"the network's output is {_said(outputs)}; want a tensor (examples, classes), or "
-                f"a record with one as `logits`. {OTHER_TASK}"
-            )
-        if (
-            not isinstance(targets, Tensor)
-            or targets.dtype is not torch.int64
-            or targets.dim() != 1
-        ):
-            return (
-                f"targets are {_said(targets)}; want int64 class numbers, one per example "
-                f"(targets.long()). {OTHER_TASK}"
-            )
-        low, high = int(targets.min()), int(targets.max())
-        if low < 0 or high >= outputs.shape[1]:
-            return (
-                f"labels go from {low} to {high}; the network has {outputs.shape[1]} outputs, "
-                f"so want 0 to {outputs.shape[1] - 1}"
-            )
+        return not_classes(targets, outputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquaredErrorLoss:
+    """Mean over all examples of the halved squared error, summed over outputs."""
+
+    name: str = "loss"
+
+    def init(self) -> tuple[float, int]:
+        return (0.0, 0)
+
+    def update(self, state: tuple[float, int], outputs: Tensor, batch: Batch) -> tuple[float, int]:
+        total = float(squared_error(outputs, batch.targets).sum())
+        return (state[0] + total, state[1] + len(outputs))
+
+    def result(self, state: tuple[float, int]) -> float:
+        return state[0] / state[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquaredError:
+    """|f - y|^2 / 2 with y one-hot: for what theory says of squared losses.
+
+    Targets and outputs as of `CrossEntropy`.
+    """
+
+    @property
+    def given(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (SquaredErrorLoss(), Accuracy())
+
+    def loss(self, call: Call, batch: Batch, given: Mapping[str, Call]) -> Tensor:
+        return squared_error(call(batch.inputs), batch.targets).mean()
+
+    def penalty(self, params: Mapping[str, Tensor]) -> Tensor | None:
         return None
+
+    def check_targets(self, targets: Any, outputs: Any) -> str | None:
+        return not_classes(targets, outputs)
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Halved squared distance to the one-hot class, (examples,).
+
+    >>> squared_error(torch.tensor([[1., 0.], [0., 0.]]), torch.tensor([0, 1]))
+    tensor([0.0000, 0.5000])
+    """
+    wanted = F.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
+    return (outputs - wanted).square().sum(dim=1) / 2
+
+
+def not_classes(targets: Any, outputs: Any) -> str | None:
+    """What is wrong with these targets as classes of a network with these outputs, or None."""
+    outputs = logits(outputs)
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+        return (
+            f"the network's output is {_said(outputs)}; want a tensor (examples, classes), or "
+            f"a record with one as `logits`. {OTHER_TASK}"
+        )
+    if not isinstance(targets, Tensor) or targets.dtype is not torch.int64 or targets.dim() != 1:
+        return (
+            f"targets are {_said(targets)}; want int64 class numbers, one per example "
+            f"(targets.long()). {OTHER_TASK}"
+        )
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= outputs.shape[1]:
+        return (
+            f"labels go from {low} to {high}; the network has {outputs.shape[1]} outputs, "
+            f"so want 0 to {outputs.shape[1] - 1}"
+        )
+    return None
 
 
 def _said(value: Any) -> str:

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from tombola.errors import RecipeError
 from tombola.values.rng import stream
+from tombola.values.units import Coupling
 from tombola.world.batch import Batch, leaves, nested
 from tombola.world.calling import called, logits
+from tombola.world.feeding import fed_to
 from tombola.world.plumbing import plumbing
 from tombola.world.world import World
 
@@ -46,6 +48,12 @@ class NetworkProbe:
         result: Tensor = logits(called(self._network, batch.inputs, params))
         return result
 
+    def loss_at(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self._world.objective.loss(lambda inputs: outputs, batch, {})
+
+    def inputs(self, params: Mapping[str, Tensor], name: str, batch: Batch) -> Tensor:
+        return fed_to(self._network, params, name, batch.inputs)
+
     def flow(self, params: Mapping[str, Tensor]) -> Tensor:
         dtype = next(tensor.dtype for tensor in params.values() if tensor.is_floating_point())
         inputs = nested(partial(_ones, dtype=dtype), self._one_input)
@@ -59,6 +67,9 @@ class NetworkProbe:
     @cached_property
     def _plumbing(self) -> nn.Module:
         return plumbing(self._network)
+
+    def coupling(self) -> Coupling:
+        return self._world.coupling
 
     def stream(self, *names: object) -> torch.Generator:
         return stream(self._seed, *names)

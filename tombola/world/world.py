@@ -17,8 +17,10 @@ from tombola.values.layer import Layer
 from tombola.values.params import Params, params_of
 from tombola.values.rng import borrowed_generators, derive, reseed, stream
 from tombola.values.steps import steps_per_epoch
+from tombola.values.units import Coupling
 from tombola.world.batch import Batch, nested
 from tombola.world.calling import called
+from tombola.world.coupling import coupling_of
 from tombola.world.data.given import as_split
 from tombola.world.data.split import Split
 from tombola.world.device import check_there
@@ -159,6 +161,17 @@ class World:
                     f"{[layer.name for layer in found]}."
                 )
         return chosen
+
+    @cached_property
+    def coupling(self) -> Coupling:
+        """The units of the network: neurons, channels, heads, with all tensors they are part of.
+
+        Raises:
+            WorldError: the network cannot be traced; names the module.
+        """
+        with self.numerics.in_force(), borrowed_generators():
+            inputs = self.batch(self.train, torch.arange(min(2, len(self.train)))).inputs
+            return coupling_of(self.new_network(0), inputs)
 
     @property
     def ranks_together(self) -> bool:

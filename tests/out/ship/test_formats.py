@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drive import drive
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
@@ -26,9 +27,13 @@ from tombola.out.ship.format import Form, Format
 from tombola.out.ship.formats import FORMATS, check_format, ship_as
 from tombola.out.ship.shipment import Shipment
 from tombola.out.ship.sparse import decode_rows, encode_rows
+from tombola.pieces.schedule import Densities
+from tombola.recipes import MULTI_PRIZE
 from tombola.testing import toy_world
 from tombola.values.mask import Mask
 from tombola.values.tensors import encode_tensors
+from tombola.world.binary import binarised
+from tombola.world.models import LeNet
 from tombola.world.world import World, initial_params
 
 
@@ -119,6 +124,44 @@ def test_what_was_frozen_is_packed_whole(tmp_path: Path) -> None:
     document = ship_as("packed", frozen, "float32")
     assert "was frozen" in document["notes"][-1]
     assert all(torch.equal(t, params[n]) for n, t in tb.unpack(document["path"]).items())
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_multi_prize_ticket_is_packed_as_signs(tmp_path: Path, binary: bool) -> None:
+    world = wide_world()
+    world = binarised(world) if binary else world
+    (ticket,) = drive(TENTH.loop(TENTH, world, 0))
+    cargo = Cargo(
+        params=ticket.end.params.load(),
+        mask=ticket.end.mask.load(),
+        stem="prize",
+        provenance={"density": 0.1, "seed": 0},
+        trained=True,
+    )
+    one = Shipment(cargo=cargo, world=world, folder=tmp_path, batches=(1,))
+    document = ship_as("packed", one, "float32")
+    assert document["outputs"]["difference"] == 0.0
+    assert document["checks"]["tensors_equal"] and document["checks"]["mask_equal"]
+    assert document["test_accuracy"] == ticket.end.metrics["test_accuracy"] > 0.5
+    assert document["times_smaller"] > 20.0
+    assert Path(document["path"]).stat().st_size * 20 < document["dense_bytes"]
+    assert "layers.0.weight, layers.1.weight" in document["notes"][1]
+    assert "take a bit each" in document["notes"][1]
+    network = world.new_network(5).eval()
+    network.load_state_dict(tb.unpack(document["path"]))
+    assert outputs(network, world).equal(outputs(one.network(), world))
+
+
+def wide_net() -> LeNet:
+    return LeNet(6, 300, 300, 3)
+
+
+def wide_world() -> World:
+    """Wide enough that heads and biases weigh little."""
+    return toy_world(model=wide_net, thin=None, optimiser=tb.SGD(lr=0.5, momentum=0.9), steps=40)
+
+
+TENTH = replace(MULTI_PRIZE, schedule=Densities(values=(0.1,)))
 
 
 # -- sparse ----------------------------------------------------------------------------------
@@ -253,7 +296,10 @@ def test_break_even_says_in_words_what_the_table_shows(monkeypatch: pytest.Monke
     assert json.loads(json.dumps(measured.as_json()))["rows"]
     formats = {"dense", "safetensors", "packed", "sparse", "torch CSR", "scipy CSR"}
     places = {(row["density"], row["batch"], row["format"]) for row in measured.rows}
-    assert places == {(d, b, f) for d in (0.5, 0.1) for b in (1, 4) for f in formats}
+    share = round((6 * 6 + 6 * 4 + 4 * 3) / 192, 4)  # half of 12 and half of 8 units
+    assert places == {(d, b, f) for d in (0.5, 0.1, share) for b in (1, 4) for f in formats} | {
+        (share, b, "compact") for b in (1, 4)
+    }
     by = {(row["format"], row["density"], row["batch"]): row for row in measured.rows}
     dense = by["dense", 0.5, 1]
     for name in ("dense", "safetensors", "packed"):  # all of these compute as the dense network
@@ -264,9 +310,9 @@ def test_break_even_says_in_words_what_the_table_shows(monkeypatch: pytest.Monke
     assert by["torch CSR", 0.1, 1]["held"] < by["torch CSR", 0.5, 1]["held"]
     notes = measured.notes
     assert notes[0].startswith("at 50 % density ") and "at batch 1" in notes[0]
-    assert sum(note.startswith("sparse at density") for note in notes) == 2
+    assert sum(note.startswith("sparse at density") for note in notes) == 3
     assert not any(note.startswith("packed at density") for note in notes)
-    assert sum("smallest file at density" in note for note in notes) == 2
+    assert sum("smallest file at density" in note for note in notes) == 3
 
 
 def test_what_a_pass_reads_is_counted_by_hand() -> None:
@@ -294,7 +340,8 @@ def test_break_even_says_which_format_does_not_serve(monkeypatch: pytest.MonkeyP
     world = toy_world(model=net, thin=None)
     measured = break_even.ship(world, densities=(0.5,), batches=(1,))
     assert "Tanh" in measured.notes[-2] and measured.notes[-1] == "onnx needs a package"
-    assert {row["format"] for row in measured.rows} == {"dense", "safetensors", "packed"}
+    served = {"dense", "safetensors", "packed", "compact"}
+    assert {row["format"] for row in measured.rows} == served
     assert measured.notes[0] == "at 50 % density nothing is faster than dense at batch 1."
 
 
@@ -307,7 +354,7 @@ def test_a_new_format_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setitem(FORMATS, "mine", own)
     rows = break_even.ship(toy_world(), densities=(0.5,), batches=(1,)).rows
-    (mine,) = [row for row in rows if row["format"] == "mine"]
+    mine = next(row for row in rows if row["format"] == "mine")
     assert (mine["kB"], mine["held"]) == (12.0, 3.0) and mine["ratio"] > 0
 
 
@@ -345,7 +392,8 @@ def test_nothing_in_any_format_is_unpickled(
         raise AssertionError("unpickled")
 
     one = shipment(tmp_path)
-    without(monkeypatch, "onnx")  # whose file is a protobuf that onnxruntime reads
+    # onnx is a protobuf that onnxruntime reads; for compact the network has no unit to leave out.
+    without(monkeypatch, "onnx", "compact")
     paths = {name: ship_as(name, one, "float32")["path"] for name in FORMATS}
     ticket = tb.Ticket(init=one.cargo.params, mask=one.cargo.mask, start_step=0)
     ticket.save(tmp_path / "ticket.safetensors")

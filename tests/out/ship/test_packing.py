@@ -14,6 +14,7 @@ from tombola.errors import ShipError
 from tombola.out.ship.entropy import cost, decode, encode, frequencies
 from tombola.out.ship.packing import PRECISIONS, SEAL, Packed
 from tombola.out.ship.shipment import dense_bytes
+from tombola.pieces.parametrisation.multi_prize import signed
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params, params_of
 from tombola.world.models import LeNet
@@ -152,6 +153,56 @@ def test_rounded_weights_are_the_nearest(precision: str) -> None:
         step = wanted.abs().amax(dim=1, keepdim=True) / 127
         assert bool(((found - wanted).abs() <= 0.501 * step).all())
     assert not bool(found[~mask["w"].flatten(1)].any())
+
+
+# -- signs -----------------------------------------------------------------------------------
+
+
+def binary_lenet(density: float) -> tuple[Params, Mask]:
+    """LeNet with the weights of a multi-prize ticket."""
+    params, mask = lenet(density)
+    return params.replaced({n: signed(params[n], kept) for n, kept in mask.items()}), mask
+
+
+def test_a_binary_lenet_at_10_percent_takes_its_mask_and_a_bit_a_kept_weight() -> None:
+    params, mask = binary_lenet(0.1)
+    packed = Packed(tensors=params, mask=mask)
+    raw = packed.encode()
+    assert packed.signs == mask.names
+    assert dense_bytes(params) / len(raw) > 50.0  # wanted: 20
+    sizes = {name: kept.numel() for name, kept in mask.items()}
+    kept = sum(mask.kept(name, size) for name, size in sizes.items())
+    entropy = -sum(p * math.log2(p) for p in (0.1, 0.9)) * sum(sizes.values())
+    biases = 4 * (300 + 100 + 10)
+    assert (entropy + kept) / 8 < len(raw) < 1.02 * (entropy + kept) / 8 + biases + 500
+    read = Packed.decode(raw)
+    assert (read.tensors.digest, read.mask.digest) == (params.digest, mask.digest)
+
+
+def test_signs_stay_exact_whatever_the_precision() -> None:
+    params, mask = binary_lenet(0.02)
+    for precision in PRECISIONS:
+        raw = Packed(tensors=params, mask=mask, precision=precision).encode()
+        assert Packed.decode(raw).tensors.digest == params.digest
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 40])
+def test_signs_of_any_number_of_weights_come_back(dtype: torch.dtype, count: int) -> None:
+    mask = Mask({"w": torch.arange(41).reshape(1, 41) < count})
+    values = torch.where(uniform(1, 41) < 0.5, -0.3, 0.3).to(dtype)
+    packed = Packed(tensors=mask.apply(Params({"w": values})), mask=mask)
+    assert packed.signs == ("w",)
+    assert Packed.decode(packed.encode()).tensors.digest == packed.tensors.digest
+
+
+def test_weights_of_more_sizes_than_one_are_no_signs() -> None:
+    mask = Mask({"w": torch.tensor([[True, True, True, False]])})
+    for odd in (0.0, 0.30000001192092896 * (1 + 2**-23), float("nan")):
+        params = Params({"w": torch.tensor([[0.3, -0.3, odd, 0.0]])})
+        packed = Packed(tensors=params, mask=mask)
+        assert packed.signs == ()
+        assert Packed.decode(packed.encode()).tensors.digest == params.digest
 
 
 def test_weights_a_precision_cannot_hold_are_refused() -> None:

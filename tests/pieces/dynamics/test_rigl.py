@@ -21,6 +21,7 @@ from tombola.values.mask import Mask
 from tombola.values.params import Params
 from tombola.values.rng import stream
 from tombola.world.models import LeNet
+from tombola.world.numerics import Numerics
 from tombola.world.optimiser import SGD, Adam, Optimiser
 from tombola.world.world import World, initial_params
 
@@ -209,6 +210,7 @@ def small_world(optimiser: Optimiser) -> World:
         steps=32,
         batch_size=10,
         optimiser=optimiser,
+        numerics=Numerics(executor="dense"),
     )
 
 

@@ -1,22 +1,29 @@
 """Supermasks against slow twins; what edge-popup chooses among, and among how many."""
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
+from drive import drive
+from torch import Tensor, nn
 
 from tombola.errors import RecipeError
-from tombola.pieces.parametrisation import EdgePopup, Ranking, Supermask, Weights
+from tombola.pieces.parametrisation import EdgePopup, MultiPrize, Ranking, Supermask, Weights
+from tombola.pieces.schedule import Densities, Target
+from tombola.pieces.scope import Scope
+from tombola.recipes import EDGE_POPUP, IMP, MULTI_PRIZE, SUPERMASK, SUPERMASK_CONSTANT, Recipe
 from tombola.testing import toy_world
 from tombola.train.evaluate import evaluate
 from tombola.train.loop import settled, train
 from tombola.train.training import Training
+from tombola.values.layer import Layer
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.rng import borrowed_generators, reseed, stream
 from tombola.world.optimiser import SGD
-from tombola.world.world import initial_params
+from tombola.world.world import World, initial_params
 
 WEIGHT = torch.randn(3, 4, generator=stream(0, "w"))
 PARAMS = Params({"w": WEIGHT, "b": torch.ones(3)})
@@ -125,16 +132,54 @@ def test_a_mask_that_cuts_nothing_is_refused() -> None:
 
 
 def test_weights_that_are_not_trained() -> None:
-    big = Params({"w": torch.randn(50, 40, generator=stream(0, "big"))})
-    mask = Mask({"w": torch.arange(2_000).reshape(50, 40) < 600})
+    big = Params({"w": torch.randn(50, 10, 2, 2, generator=stream(0, "big"))})
+    mask = Mask({"w": torch.arange(2_000).reshape(50, 10, 2, 2) < 600})
     found = {weights: EdgePopup(weights=weights).coords(big, mask, 3)["w"] for weights in Weights}
-    deviation = math.sqrt(2 / 40)
+    kaiming, xavier = math.sqrt(2 / 40), math.sqrt(2 / (40 + 200))
+    sign = torch.where(big["w"] < 0, -1.0, 1.0)
     assert found[Weights.AS_IS].equal(big["w"])
-    assert found[Weights.CONSTANT].unique().tolist() == pytest.approx([deviation])
-    signed = found[Weights.SIGNED_CONSTANT]
-    assert signed.equal(big["w"].sign() * deviation)
-    assert float(found[Weights.KAIMING].std()) == pytest.approx(deviation, rel=0.06)
-    assert found[Weights.KAIMING].unique().numel() > 1_900
+    assert found[Weights.CONSTANT].unique().tolist() == pytest.approx([kaiming])
+    for weights, size in (
+        (Weights.SIGNED_CONSTANT, kaiming),
+        (Weights.XAVIER_CONSTANT, xavier),
+        (Weights.SIGNED_DEVIATION, float(big["w"].std(correction=0))),
+    ):
+        torch.testing.assert_close(found[weights], sign * size)
+        assert found[weights].abs().unique().numel() == 1
+    for weights, size in (
+        (Weights.KAIMING, kaiming),
+        (Weights.KAIMING_UNIFORM, kaiming),
+        (Weights.XAVIER, xavier),
+    ):
+        assert float(found[weights].std()) == pytest.approx(size, rel=0.06)
+        assert found[weights].unique().numel() > 1_900
+    assert float(found[Weights.KAIMING_UNIFORM].abs().max()) <= math.sqrt(3) * kaiming
+    assert float(found[Weights.KAIMING].abs().max()) > 2.5 * kaiming
+
+
+def test_an_initial_weight_of_zero_has_a_positive_sign() -> None:
+    """torch.sign(0) is 0: in the authors' code such a weight is cut for good."""
+    zero = Params({"w": torch.tensor([[0.0, -0.0, -1.0, 2.0]])})
+    mask = Mask({"w": torch.tensor([[True, True, False, False]])})
+    for weights in (Weights.SIGNED_CONSTANT, Weights.XAVIER_CONSTANT, Weights.SIGNED_DEVIATION):
+        found = EdgePopup(weights=weights).coords(zero, mask, 0)["w"]
+        assert found.sign().tolist() == [[1.0, 1.0, -1.0, 1.0]]
+
+
+def test_the_weights_of_the_published_code() -> None:
+    """Against torch's own initialisers, which the authors call."""
+    weight = torch.empty(300, 20, 3, 3)
+    params = Params({"w": torch.ones_like(weight)})
+    mask = Mask({"w": torch.arange(weight.numel()).reshape(weight.shape) < 600})
+    for weights, draw in {
+        Weights.KAIMING: partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+        Weights.KAIMING_UNIFORM: partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
+        Weights.XAVIER: nn.init.xavier_normal_,
+    }.items():
+        found = EdgePopup(weights=weights).coords(params, mask, 3)["w"]
+        twin = draw(weight, generator=stream(1, "twin"))
+        assert float(found.std()) == pytest.approx(float(twin.std()), rel=0.02)
+        assert float(found.abs().max()) == pytest.approx(float(twin.abs().max()), rel=0.2)
 
 
 @pytest.mark.parametrize("weights", list(Weights))
@@ -166,3 +211,129 @@ def test_scores_ranked_together_share_out_the_places() -> None:
     assert used["v"].equal(final["v"]) and used["w"].equal(final["w"])
     assert popup.redistributes
     assert not EdgePopup().redistributes
+
+
+# -- kept, not cut --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", [EDGE_POPUP, MULTI_PRIZE, SUPERMASK], ids=lambda r: r.name)
+def test_density_is_the_fraction_kept_in_all_that_is_said_of_it(recipe: Recipe) -> None:
+    """In the authors' repository the same number is the fraction kept while scores are trained, the
+    one cut in a fixed subnetwork, and the one that the count of parameters leaves out."""
+    world = toy_world()
+    quarter = replace(recipe, schedule=Densities(values=(0.25,)))
+    (ticket,) = drive(quarter.loop(quarter, world, 0))
+    mask = ticket.end.mask.load()
+    assert ticket.target.density == 0.25
+    assert [mask.kept(la.name, la.count) for la in world.layers] == [18, 24, 6]
+    assert ticket.end.kept == {la.name: la.count // 4 for la in world.layers}
+
+
+@pytest.mark.parametrize(("count", "density"), [(10, 0.9), (100, 0.29), (10, 0.3), (7, 0.5)])
+def test_counts_are_the_nearest_to_the_density(count: int, density: float) -> None:
+    """The authors keep n - int((1 - k) n): all ten of ten at .9, since 1 - .9 is under .1."""
+    layer = Layer(name="w", shape=(1, count), kind="output", rate=0.9)
+    asked = EDGE_POPUP.rule.asks((layer,), Target(round=1, density=density))
+    assert asked == {"w": math.floor(density * count + 0.5)}
+    if (count, density) == (10, 0.9):
+        assert count - int((1 - density) * count) == 10
+
+
+@pytest.mark.parametrize("density", [0.0, -0.5, 1.5, 50, float("nan")])
+def test_densities_outside_0_to_1_are_refused(density: float) -> None:
+    with pytest.raises(RecipeError, match="is not a fraction kept; want more than 0, at most 1"):
+        replace(EDGE_POPUP, schedule=Densities(values=(density,)))
+
+
+@pytest.mark.parametrize(
+    ("piece", "fields", "message"),
+    [
+        (
+            EdgePopup,
+            {"weights": "kaiming"},
+            r"EdgePopup\(weights='kaiming'\): want Weights.SIGNED_C",
+        ),
+        (EdgePopup, {"scaled": 2}, r"EdgePopup\(scaled=2\): want a value of bool"),
+        (EdgePopup, {"ranking": Weights.AS_IS}, r"want Ranking.EACH_TENSOR, Ranking.TOGETHER"),
+        (Supermask, {"weights": None}, r"Supermask\(weights=None\): want Weights"),
+        (Supermask, {"rescaled": None}, "want a value of bool"),
+        (
+            MultiPrize,
+            {"search": Supermask()},
+            r"MultiPrize\(search=Supermask.*: want a value of EdgePopup",
+        ),
+    ],
+)
+def test_fields_of_another_kind_are_refused(
+    piece: type, fields: dict[str, object], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        piece(**fields)
+
+
+# -- networks that cannot do without trained weights -----------------------------------------------
+
+
+class Reader(nn.Module):
+    """An embedding and a recurrent layer before a linear one."""
+
+    def __init__(self, frozen: bool = False) -> None:
+        super().__init__()
+        self.embed, self.read, self.out = nn.Linear(6, 5), nn.GRU(5, 4), nn.Linear(4, 3)
+        self.place = nn.Parameter(torch.ones(1, 5))
+        for parameter in (*self.read.parameters(), self.place):
+            parameter.requires_grad_(not frozen)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.out(self.read((self.embed(inputs) + self.place)[None])[0][0])
+        return outputs
+
+
+class Silent(nn.Module):
+    """A last layer, and a scale of normalisation, that start at zero."""
+
+    def __init__(self, scale: bool = True) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)
+        nn.init.zeros_(self.norm.weight if scale else self.last.weight)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.last(self.norm(self.first(inputs)).relu())
+        return outputs
+
+
+@pytest.mark.parametrize("recipe", [EDGE_POPUP, MULTI_PRIZE, SUPERMASK], ids=lambda r: r.name)
+def test_weights_that_no_mask_is_found_in_are_named(recipe: Recipe) -> None:
+    names = "place, read.weight_ih_l0, read.weight_hh_l0"
+    with pytest.raises(RecipeError, match=rf"{recipe.name}.*would leave {names} as drawn"):
+        recipe.check(toy_world(model=Reader, thin=None))
+    recipe.check(toy_world(model=partial(Reader, frozen=True), thin=None))
+    IMP.check(toy_world(model=Reader, thin=None))
+
+
+def test_layers_that_start_at_zero_and_would_stay_there_are_named() -> None:
+    def world(scale: bool) -> World:
+        return toy_world(model=partial(Silent, scale), thin=None)
+
+    message = "{} of the model starts at zero everywhere, and would stay there"
+    for recipe in (EDGE_POPUP, SUPERMASK):
+        with pytest.raises(RecipeError, match=message.format("norm.weight")):
+            recipe.check(world(scale=True))
+    with pytest.raises(RecipeError, match=message.format("last.weight")):
+        SUPERMASK.check(world(scale=False))
+    EDGE_POPUP.check(world(scale=False))  # has other values in the place of zeros
+    IMP.check(world(scale=True))
+
+
+def test_a_layer_left_out_of_scope_stays_whole_as_drawn() -> None:
+    """The authors' flag for a dense first layer: its weights are not trained either."""
+    recipe = replace(EDGE_POPUP, scope=Scope(exclude=("layers.0.*",)))
+    world = toy_world()
+    (ticket,) = drive(recipe.loop(recipe, world, 0))
+    end, start = ticket.end.params.load(), initial_params(world, 0)
+    assert end["layers.0.weight"].equal(start["layers.0.weight"])
+    assert not end["layers.1.weight"].equal(start["layers.1.weight"])
+
+
+def test_zhous_constant_is_the_deviation_of_the_initial_weights() -> None:
+    assert SUPERMASK_CONSTANT.parametrisation == Supermask(weights=Weights.SIGNED_DEVIATION)

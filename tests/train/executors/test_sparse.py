@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import tombola.train.executors.choose as choose
-from tombola.pieces.dynamics import RigL
+from tombola.pieces.dynamics import DeepR
 from tombola.pieces.parametrisation import EdgePopup, Frozen
 from tombola.testing import toy_net, toy_world
 from tombola.train.executors import chosen
@@ -234,7 +234,7 @@ def not_served() -> dict[str, tuple[Training, str]]:
     return {
         "parametrisation": (training(world, parametrisation=Frozen()), "Frozen is not Identity"),
         "supermask": (training(world, parametrisation=EdgePopup()), "EdgePopup is not"),
-        "dynamics": (training(world, dynamics=RigL()), "dynamics RigL is not Static"),
+        "dynamics": (training(world, dynamics=DeepR()), "dynamics DeepR is not Static or SET"),
         "objective": (training(world, objective=OwnLoss()), "OwnLoss is not CrossEntropy"),
         "optimiser": (
             training(toy_world(numerics=SPARSE, optimiser=OwnAdam(lr=0.1))),

@@ -2,21 +2,20 @@
 
 import platform
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
 
 from tombola.kernels.best import best_kernel
+from tombola.lab.pace import begun, seconds
 from tombola.train.loop import train
 from tombola.train.training import Training
-from tombola.values.mask import FULL, Mask
-from tombola.values.rng import stream
 from tombola.world.numerics import Numerics
-from tombola.world.world import World, initial_params
+from tombola.world.world import World
 
 TURNS = 5
 DENSITIES = (1.0, 0.8, 0.51, 0.33, 0.21, 0.1, 0.036, 0.01)
@@ -27,7 +26,8 @@ class Measured:
     """A table of measurements.
 
     about: what was done, and what the ratios are of. rows: one mapping a row, all with the same
-    columns. notes: what follows from them, a line each.
+    columns. notes: what follows from them, a line each. table: what `auto` is to choose by, where
+    that was measured.
     """
 
     bench: str
@@ -35,6 +35,7 @@ class Measured:
     about: str
     rows: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...] = ()
+    table: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -45,6 +46,7 @@ class Measured:
             "machine": this_machine(),
             "rows": [dict(row) for row in self.rows],
             "notes": list(self.notes),
+            **({} if self.table is None else {"table": self.table}),
         }
 
 
@@ -83,33 +85,12 @@ def medians(works: Mapping[str, Callable[[], object]], turns: int = TURNS) -> di
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def job(world: World, density: float, executor: str, steps: int) -> Training:
+def job(world: World, density: float, executor: str, steps: int, kernel: str = "") -> Training:
     """The first steps of a training under a random mask of this density in every layer, with no
     evaluation on the way."""
-    numerics = Numerics(executor=executor, threads=world.numerics.threads)
+    numerics = Numerics(executor=executor, kernel=kernel, threads=world.numerics.threads)
     world = replace(world, numerics=numerics, steps=steps + 1, evaluate_every=steps + 1)
-    mask = FULL
-    if density < 1.0:
-        drawn = {
-            layer.name: torch.rand(layer.shape, generator=stream(0, "bench", layer.name)) < density
-            for layer in world.layers
-        }
-        mask = Mask(drawn)
-    return Training(
-        world=world,
-        seed=0,
-        params=initial_params(world, 0),
-        mask=mask,
-        step=0,
-        until=steps,
-        objective=world.objective,
-    )
+    return begun(world, density, until=steps)
 
 
 def step_seconds(jobs: Mapping[str, Training], turns: int = TURNS) -> dict[str, float]:
@@ -131,6 +112,22 @@ def steps_for(world: World, wanted: float = 0.3) -> int:
     """About so many dense steps as take `wanted` seconds, 10 to 400."""
     once = job(world, 1.0, "dense", 6)
     return max(10, min(400, round(wanted / step_seconds({"": once}, turns=1)[""])))
+
+
+def crossing(gains: Mapping[float, float]) -> float:
+    """The density up to which gains, by density, are at least 1: on a straight line between those
+    measured. 0 where the first is not, the highest density measured where all are.
+
+    >>> crossing({0.25: 1.5, 0.5: 0.5, 0.8: 0.3}), crossing({0.1: 0.9}), crossing({0.1: 1.0})
+    (0.375, 0.0, 0.1)
+    """
+    points = sorted(gains.items())
+    if points[0][1] < 1.0:
+        return 0.0
+    for (low, above), (high, below) in pairwise(points):
+        if below < 1.0:
+            return low + (high - low) * (above - 1.0) / (above - below)
+    return points[-1][0]
 
 
 def rounded(value: float, digits: int = 3) -> float:

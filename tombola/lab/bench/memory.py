@@ -2,16 +2,25 @@
 
 import multiprocessing
 import resource
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 
 import torch
 
 from tombola.lab.bench.measure import Measured, job, rounded
+from tombola.lab.study import find
+from tombola.pieces.schedule import LayerRates
+from tombola.recipes.imp import IMP
 from tombola.train.loop import train
 from tombola.world.batch import leaves
 from tombola.world.world import World, initial_params
 
 DENSITIES = (1.0, 0.1, 0.01)
+SEEDS = (1, 8)  # of a study in one process
+ROUNDS = 3
 MEGABYTE = 1e6
 
 
@@ -28,33 +37,52 @@ def memory(world: World, steps: int = 50) -> Measured:
         for leaf in (*leaves(split.inputs), *leaves(split.targets))
     )
     rows = []
+
+    def note(what: str, density: float | str, work: Callable[[], object]) -> None:
+        before, after = _peak(work)
+        rows.append(
+            {
+                "density": density,
+                "what": what,
+                "MB at its peak": round(after / MEGABYTE),
+                "MB added": round((after - before) / MEGABYTE),
+                "MB of data": round(held / MEGABYTE),
+                "least MB": rounded(5 * weights / MEGABYTE),
+            }
+        )
+
     for density in DENSITIES:
         for name in ("dense", "auto"):
-            before, after = _peak(world, density, name, steps)
-            rows.append(
-                {
-                    "density": density,
-                    "executor": name,
-                    "MB at its peak": round(after / MEGABYTE),
-                    "MB added by training": round((after - before) / MEGABYTE),
-                    "MB of data": round(held / MEGABYTE),
-                    "least MB": rounded(5 * weights / MEGABYTE),
-                }
-            )
+            note(f"a training, {name}", density, partial(train, job(world, density, name, steps)))
+    for seeds in SEEDS:
+        trainings = seeds * (1 + 2 * ROUNDS)
+        note(f"a study of {trainings} trainings", "all", partial(_study, world, seeds, steps))
     return Measured(
         bench="memory",
         world=world.name,
-        about="a forked process that makes some steps and an evaluation",
+        about=f"a forked process; trainings of {steps} steps, evaluated once or twice; studies of "
+        f"{ROUNDS} rounds, ticket and reinit at all of them, {SEEDS[0]} seed and {SEEDS[1]}",
         rows=tuple(rows),
     )
 
 
-def _peak(world: World, density: float, executor: str, steps: int) -> tuple[int, int]:
+def _study(world: World, seeds: int, steps: int) -> None:
+    recipe = replace(IMP, schedule=LayerRates(rounds=ROUNDS))
+    short = replace(
+        world,
+        steps=steps,
+        evaluate_every=steps,
+        judged_density=recipe.targets(world)[-1].density,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        arms = ("dense", "ticket", "reinit")
+        find(recipe, short, seeds=seeds, arms=arms, controls_at="all", jobs=1, store=folder)
+
+
+def _peak(work: Callable[[], object]) -> tuple[int, int]:
     """Bytes before and at the peak, in a process of its own."""
     here, there = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(
-        target=_child, args=(world, density, executor, steps, there)
-    )
+    child = multiprocessing.get_context("fork").Process(target=_child, args=(work, there))
     child.start()
     there.close()
     try:
@@ -64,10 +92,10 @@ def _peak(world: World, density: float, executor: str, steps: int) -> tuple[int,
     return before, after
 
 
-def _child(world: World, density: float, executor: str, steps: int, pipe: Connection) -> None:
+def _child(work: Callable[[], object], pipe: Connection) -> None:
     torch.set_num_threads(1)
     before = _resident()
-    train(job(world, density, executor, steps))
+    work()
     pipe.send((before, max(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024)))
 
 

@@ -7,7 +7,8 @@ from functools import partial
 
 from torch import nn
 
-from tombola.lab.bench.measure import Measured, job, rounded, seconds, step_seconds, steps_for
+from tombola.lab.bench.measure import Measured, job, rounded, step_seconds, steps_for
+from tombola.lab.pace import seconds
 from tombola.lab.study import find
 from tombola.pieces.schedule import LayerRates
 from tombola.recipes.imp import IMP

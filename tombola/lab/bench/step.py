@@ -1,9 +1,16 @@
 """(a) One training step against density, for each executor that serves."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
-from tombola.lab.bench.measure import DENSITIES, Measured, job, rounded, step_seconds, steps_for
+from tombola.lab.bench.measure import (
+    DENSITIES,
+    Measured,
+    crossing,
+    job,
+    rounded,
+    step_seconds,
+    steps_for,
+)
 from tombola.train.executors import chosen
 from tombola.world.numerics import EXECUTORS
 from tombola.world.world import World
@@ -50,12 +57,9 @@ def _notes(world: World, rows: list[dict[str, object]]) -> list[str]:
 
 
 def _break_even(name: str, rows: list[dict[str, object]]) -> str:
-    found = sorted((r["density"], r["ratio"]) for r in rows if r["executor"] == name)
-    points = [(float(str(d)), float(str(r))) for d, r in found]
-    if points[-1][1] >= 1.0:
-        return f"faster than dense at every density up to {points[-1][0]:g}"
-    for (low, above), (high, below) in pairwise(points):
-        if above >= 1.0 > below:
-            at = low + (high - low) * (above - 1.0) / (above - below)
-            return f"break-even at density {at:.2f}"
-    return "slower than dense at every density measured"
+    of = [row for row in rows if row["executor"] == name]
+    gains = {float(str(row["density"])): float(str(row["ratio"])) for row in of}
+    at = crossing(gains)
+    if at == max(gains):
+        return f"faster than dense at every density up to {at:g}"
+    return f"break-even at density {at:.2f}" if at else "slower than dense at the lowest density"

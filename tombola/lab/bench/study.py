@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from tombola.lab.bench.measure import Measured, rounded, seconds
+from tombola.lab.bench.measure import Measured, rounded
 from tombola.lab.bench.reference import reference
+from tombola.lab.pace import seconds
 from tombola.lab.study import find
 from tombola.pieces.schedule import LayerRates
 from tombola.recipes.imp import IMP

@@ -74,26 +74,28 @@ def styles_of(arms: Sequence[str]) -> dict[str, Style]:
 def against_density(study: Study, metric: str) -> Figure:
     """One metric of every arm against density, dense at the left, the judged density marked."""
     rows = [row for row in study.rows if row["metrics"][metric]["mean"] is not None]
-    least = min(row["density"] for row in study.rows)
-    ends = (1.15, least / 1.15)
+    densities = {row["density"] for row in study.rows}
+    nothing = min(densities - {0.0}, default=1.0) / 3  # where networks that keep nothing are drawn
+    ends = (1.15, (nothing if 0.0 in densities else 3 * nothing) / 1.15)
     arms = [TICKET, *study.facts["arms"]]
     beside = [arm for arm in arms if arm != DENSE]
     shift = 0.008 * math.log(ends[0] / ends[1])  # a few pixels, so that intervals do not overlap
     traces = []
     whole = _whole(rows)
     if whole is not None:
-        densities = sorted({row["density"] for row in study.rows} | set(ends), reverse=True)
-        traces += _band(whole, metric, densities, study)
+        places = sorted({density or nothing for density in densities} | set(ends), reverse=True)
+        traces += _band(whole, metric, places, study)
     for arm, style in reversed(styles_of(arms).items()):
         own = [row for row in rows if row["arm"] == arm]
         if arm != DENSE and own:
             place = beside.index(arm) - (len(beside) - 1) / 2
-            traces.append(_points(own, metric, style, math.exp(-shift * place), study))
+            drawn = [(row["density"] or nothing) * math.exp(-shift * place) for row in own]
+            traces.append(_points(own, drawn, metric, style, study))
     judged = study.verdict.density
     return {
         "data": traces,
         "layout": layout(
-            xaxis=density_axis(*ends),
+            xaxis=density_axis(*ends, nothing=nothing if 0.0 in densities else None),
             yaxis=axis(tickformat=",") if metric == "stop_step" else axis(),
             shapes=[
                 {
@@ -164,14 +166,18 @@ def _band(
 
 
 def _points(
-    rows: Sequence[Mapping[str, Any]], metric: str, style: Style, shift: float, study: Study
+    rows: Sequence[Mapping[str, Any]],
+    places: Sequence[float],
+    metric: str,
+    style: Style,
+    study: Study,
 ) -> Figure:
     found = [row["metrics"][metric] for row in rows]
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "legendgroup": rows[0]["arm"],
-        "x": [row["density"] * shift for row in rows],
+        "x": list(places),
         "y": [of["mean"] for of in found],
         "error_y": {
             "type": "data",
@@ -455,12 +461,21 @@ def title(text: str) -> dict[str, Any]:
     return {"text": text, "font": {"size": 13}}
 
 
-def density_axis(first: float, last: float) -> dict[str, Any]:
-    """Logarithmic, falling to the right."""
+def density_axis(first: float, last: float, nothing: float | None = None) -> dict[str, Any]:
+    """Logarithmic, falling to the right. nothing: where density 0 is drawn, for which such an axis
+    has no place.
+
+    >>> density_axis(1.1, 0.01, nothing=0.012)["ticktext"][:3]
+    ['0', '.02', '.05']
+    """
+    ticks = _log_ticks(last if nothing is None else nothing * 1.5, first)
+    if nothing is not None:
+        ticks["tickvals"] = [nothing, *ticks["tickvals"]]
+        ticks["ticktext"] = ["0", *ticks["ticktext"]]
     return axis(
         range=[math.log10(first), math.log10(last)],
         title=title("density (fraction of weights kept)"),
-        **_log_ticks(last, first),
+        **ticks,
     )
 
 

@@ -2,13 +2,13 @@
 
 import statistics
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from tombola.errors import CallError, ShipError
+from tombola.errors import CallError, ShipError, TombolaError, WorldError
 from tombola.lab.bench.measure import Measured, rounded
 from tombola.lab.study import Study
 from tombola.lab.verdict import TICKET
@@ -16,9 +16,11 @@ from tombola.out.ship.format import Form
 from tombola.out.ship.formats import FORMATS
 from tombola.out.ship.shipment import dense_bytes, held_bytes
 from tombola.out.ship.speed import RANK, TURNS, by_turns, inputs_of
+from tombola.pieces.basis import Units
 from tombola.values.mask import Mask
 from tombola.values.params import Params
 from tombola.values.rng import stream
+from tombola.values.units import expanded
 from tombola.world.calling import called
 from tombola.world.world import World, initial_params
 
@@ -43,9 +45,15 @@ class Point:
 def ship(
     world: World, densities: Sequence[float] = DENSITIES, batches: Sequence[int] = BATCHES
 ) -> Measured:
-    """The table for a world's network, under a random mask of each density in every layer."""
-    about = f"{ABOUT}; random masks"
-    return measured(world, [drawn(world, density) for density in densities], batches, about)
+    """The table for a world's network, under a random mask of each density in every layer; and with
+    a random half of the units of every set, where the network has units."""
+    points, notes = [drawn(world, density) for density in densities], list[str]()
+    try:
+        points.append(halved(world))
+    except TombolaError as error:
+        notes.append(f"compact: {error}")
+    found = measured(world, points, batches, f"{ABOUT}; random masks")
+    return replace(found, notes=(*found.notes, *notes))
 
 
 def ship_study(study: Study, world: World, batches: Sequence[int] = BATCHES) -> Measured:
@@ -74,6 +82,23 @@ def mask_of(world: World, density: float) -> Mask:
             for layer in world.layers
         }
     )
+
+
+def halved(world: World) -> Point:
+    """The initial network with a random half of the units of every set.
+
+    Raises:
+        TombolaError: it cannot be traced, or has no units that can be cut.
+    """
+    layers = world.layers
+    sets, kept = Units().sets(layers, lambda: world.coupling), {}
+    for one in sets:
+        order = torch.randperm(one.count, generator=stream(0, "bench", one.name))
+        kept[one.name] = order < (one.count + 1) // 2
+    mask = expanded(Mask(kept), sets, {layer.name: layer.shape for layer in layers})
+    left = sum(mask.kept(layer.name, layer.count) for layer in layers)
+    density = round(left / sum(layer.count for layer in layers), 4)
+    return Point(density=density, params=mask.apply(initial_params(world, 0)), mask=mask)
 
 
 def trained(study: Study) -> list[Point]:
@@ -141,7 +166,8 @@ def _forms(world: World, point: Point, refused: dict[str, str]) -> dict[str, For
     for one in FORMATS.values():
         try:
             forms |= one.forms(world, point.params, point.mask)
-        except (ShipError, CallError) as error:
+            refused.pop(one.name, None)  # at another density
+        except (ShipError, CallError, WorldError) as error:
             refused[one.name] = str(error)
     return forms
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tombola.errors import CallError
+from tombola.out.ship.compact import COMPACT
 from tombola.out.ship.format import Format
 from tombola.out.ship.onnx import ONNX
 from tombola.out.ship.packed import PACKED
@@ -11,7 +12,7 @@ from tombola.out.ship.shipment import Shipment
 from tombola.out.ship.sparse import SPARSE
 from tombola.world.world import World
 
-FORMATS = {one.name: one for one in (SAFETENSORS, PACKED, SPARSE, ONNX)}
+FORMATS = {one.name: one for one in (SAFETENSORS, PACKED, SPARSE, COMPACT, ONNX)}
 
 
 def check_format(name: str, world: World | None) -> None:
@@ -20,6 +21,7 @@ def check_format(name: str, world: World | None) -> None:
     Raises:
         CallError: it needs a world, or packages that are missing.
         ShipError: the network has an operator that the format lacks, as far as can be told.
+        WorldError: its units are to be left out, and it cannot be traced.
     """
     of: Format = FORMATS[name]
     if world is not None:

@@ -1,19 +1,17 @@
 """`--to onnx`: the network for other runtimes, checked in onnxruntime."""
 
 import inspect
-import logging
-import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from io import StringIO
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tombola.errors import CallError, ShipError
+from tombola.errors import CallError, ShipError, WorldError
+from tombola.out.ship.compact import compacted, units_line, without_idle
+from tombola.out.ship.exporting import quietly, reason_of
 from tombola.out.ship.files import deliver
 from tombola.out.ship.format import Form, Format
 from tombola.out.ship.shipment import Shipment, held_bytes
@@ -31,7 +29,7 @@ DENSE = (
     "onnxruntime computes every zero: the file is as large as the dense network's, and what it "
     "gains in speed is the runtime's doing, not sparsity's. Inputs as prepared by the world."
 )
-OPERATOR = re.compile(r"(?:OpOverload\(op='|operator |function for <OpOverload\(op=')([\w.:]+)")
+COMPACT = "The network without the units that do nothing. Inputs as prepared by the world."
 
 
 def ship_onnx(shipment: Shipment) -> dict[str, Any]:
@@ -44,7 +42,9 @@ def ship_onnx(shipment: Shipment) -> dict[str, Any]:
     """
     assert shipment.world is not None
     check_installed()
-    network, inputs = shipment.network(), inputs_of(shipment.world, 2)
+    smaller = compacted(shipment) if shipment.compact else None
+    network = shipment.network() if smaller is None else smaller.network
+    inputs = inputs_of(shipment.world, 2)
     content = exported(network, inputs)
     with torch.no_grad():
         like = called(network, inputs)
@@ -54,8 +54,11 @@ def ship_onnx(shipment: Shipment) -> dict[str, Any]:
         found.update(shipment.found(session(raw, like), TOLERANCE))
         return {"outputs_equal": True}
 
-    checks = deliver(content, shipment.target(ENDING), check)
-    return shipment.document(ENDING, content, checks, **found, notes=[DENSE])
+    ending = ENDING if smaller is None else f".compact{ENDING}"
+    checks = deliver(content, shipment.target(ending), check)
+    notes = [DENSE] if smaller is None else [COMPACT, units_line(smaller)]
+    document = shipment.document(ending, content, checks, **found, notes=notes)
+    return {**document, "format": "onnx"}
 
 
 def check_installed() -> None:
@@ -82,7 +85,7 @@ def exported(network: nn.Module, inputs: Any) -> bytes:
     examples = torch.export.Dim("examples", min=1)
     tensors = leaves(inputs)
     try:
-        with _quietly(), torch.no_grad():
+        with quietly(), torch.no_grad():
             flat = Flat(network.eval(), inputs)
             program = torch.onnx.export(
                 flat,
@@ -96,7 +99,7 @@ def exported(network: nn.Module, inputs: Any) -> bytes:
             assert program is not None
             model = program.model_proto
     except Exception as error:
-        raise ShipError(f"--to onnx: {kind} cannot be exported: {_reason(error)}.") from error
+        raise ShipError(f"--to onnx: {kind} cannot be exported: {reason_of(error)}.") from error
     if model.ByteSize() > MOST:
         raise ShipError(f"--to onnx: {kind} has over 2 GB; ship it as safetensors or packed.")
     content: bytes = model.SerializeToString(deterministic=True)
@@ -188,41 +191,23 @@ def session(content: bytes, like: Any) -> Callable[[Any], Any]:
     return call
 
 
-def _reason(error: BaseException) -> str:
-    """The operator that is missing, else the first line of the innermost cause."""
-    causes = [error]
-    while (inner := causes[-1].__cause__ or causes[-1].__context__) and len(causes) < 20:
-        causes.append(inner)
-    for cause in causes:
-        if told := OPERATOR.search(str(cause)):
-            return f"there is no operator {told[1]} in ONNX"
-    lines = [line.strip() for line in str(causes[-1]).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(causes[-1]).__name__
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the exporter's remarks on a terminal, in the log and as warnings."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
 # -- the format ------------------------------------------------------------------------------
 
 
 def _forms(world: World, params: Params, mask: Mask) -> dict[str, Form]:
     check_installed()
-    network, inputs = world.network(params).eval(), inputs_of(world, 2)
-    content, held = exported(network, inputs), held_bytes(params)
+    network = world.network(params).eval()
+    networks = {"onnx": network}
+    with suppress(ShipError, WorldError):  # nothing to leave out, or not known what
+        networks["compact onnx"] = without_idle(world, network).network
+    return {name: _form(own, inputs_of(world, 2)) for name, own in networks.items()}
+
+
+def _form(network: nn.Module, inputs: Any) -> Form:
+    content, held = exported(network, inputs), held_bytes(network.state_dict())
     with torch.no_grad():
         compute = session(content, called(network, inputs))
-    return {"onnx": Form(compute=compute, size=len(content), held=lambda _: held)}
+    return Form(compute=compute, size=len(content), held=lambda _: held)
 
 
 def _check(world: World) -> None:

@@ -25,6 +25,8 @@ PLAIN = (
     "fast as the dense one."
 )
 
+SIGNED = "Kept weights of {} are plus or minus one number a tensor, and take a bit each."
+
 
 def unpack(path: str | Path) -> dict[str, Tensor]:
     """The state dict of a file written by `tombola ship --to packed`.
@@ -74,6 +76,8 @@ def ship_packed(shipment: Shipment, precision: str = "float32") -> dict[str, Any
 
     checks = deliver(content, target, check)
     notes = [PLAIN] if cargo.cuts_to_zero else [PLAIN, FROZEN]
+    if packed.signs:
+        notes.append(SIGNED.format(", ".join(sorted(packed.signs))))
     if shipment.world is None:
         notes.append(NOT_MEASURED)
     document = shipment.document(ending, content, checks, **found, notes=notes)

@@ -1,8 +1,9 @@
 """A sparse network in as few bytes as it can be given back from, and back.
 
 A mask is coded by how often weights are kept among rows and columns that keep about as many; what
-is kept, byte by byte: signs and mantissas are noise, exponents are not. File: the magic, a length,
-a compressed JSON head, the streams in its order, the SHA-256 of all that.
+is kept, byte by byte: signs and mantissas are noise, exponents are not. Kept weights of one size
+(binary ones, signed constants) are that size and a bit each. File: the magic, a length, a
+compressed JSON head, the streams in its order, the SHA-256 of all that.
 """
 
 import hashlib
@@ -21,6 +22,16 @@ from torch import Tensor
 
 from tombola.errors import ShipError
 from tombola.out.ship.entropy import WHOLE, Symbols, Table, cost, decode, encode, frequencies
+from tombola.out.ship.weights import (
+    inflated,
+    narrowed,
+    one_size,
+    put_signs,
+    put_values,
+    take_signs,
+    take_values,
+    widened,
+)
 from tombola.values.digest import canonical_bytes
 from tombola.values.mask import Mask
 from tombola.values.params import Params
@@ -28,7 +39,7 @@ from tombola.values.params import Params
 MAGIC = b"TOMBOLA\x01"
 SEAL = 32  # bytes of a SHA-256
 PRECISIONS = ("float32", "float16", "int8")
-MOST_HEAD = 1 << 26  # bytes; what is compressed may not grow without bound
+SIGNS = "signs"  # what kept weights of one size are coded as
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -50,8 +61,8 @@ class Packed:
     """A network as it is packed, and as it comes back.
 
     tensors: cut weights +0.0; each tensor once. same: further names of tied tensors, and the name
-    each is there under. precision: of kept weights, tensors of two or more dimensions; all else
-    stays as it is. facts: what else the file says.
+    each is there under. precision: of kept weights, tensors of two or more dimensions, unless they
+    are of one size, which is exact as it is; all else stays too. facts: what else the file says.
 
     Raises:
         ShipError: weights that the precision cannot hold, or a tensor of a kind it does not know.
@@ -75,6 +86,13 @@ class Packed:
         """All tensors by all their names, as `load_state_dict` wants them."""
         return {**self.tensors, **{name: self.tensors[first] for name, first in self.same.items()}}
 
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """The tensors whose kept weights are plus or minus one number, and so take a bit each."""
+        return tuple(
+            n for n, t in self.tensors.items() if n in self.mask and one_size(self._kept(n, t))
+        )
+
     def encode(self) -> bytes:
         parts: list[bytes] = []
         entries = [self._put(name, tensor, parts) for name, tensor in self.tensors.items()]
@@ -97,12 +115,20 @@ class Packed:
         entry: dict[str, Any] = {"name": name, "dtype": kind, "shape": list(tensor.shape)}
         if name in self.mask:
             entry["classes"] = _put_mask(self.mask[name].numpy(), parts)
-        kept = flat[self.mask[name]] if name in self.mask else flat.flatten()
+        kept = self._kept(name, flat)
+        if name in self.mask and one_size(kept):
+            entry["as"] = SIGNS
+            put_signs(kept, parts)
+            return entry
         if self.precision != "float32" and tensor.dtype is torch.float32 and tensor.dim() > 1:
             entry["as"] = self.precision
-            kept = _narrowed(name, kept, self._rows(name, tensor), self.precision, parts)
-        _put_values(kept, parts)
+            kept = narrowed(name, kept, self._rows(name, tensor), self.precision, parts)
+        put_values(kept, parts)
         return entry
+
+    def _kept(self, name: str, tensor: Tensor) -> Tensor:
+        """The weights the mask keeps, one after another."""
+        return tensor[self.mask[name]] if name in self.mask else tensor.flatten()
 
     def _rows(self, name: str, tensor: Tensor) -> Tensor:
         """The output unit of each kept weight."""
@@ -141,15 +167,11 @@ def _opened(raw: bytes, where: str) -> tuple[dict[str, Any], Iterator[bytes]]:
         raise ShipError(f"{where} is damaged or was changed: its digest is another. Ship it anew.")
     try:
         end = 12 + int.from_bytes(raw[8:12], "little")
-        head = json.loads(_inflated(raw[12:end]))
+        head = json.loads(inflated(raw[12:end]))
         ends = end + np.cumsum([0, *head["parts"]])
     except (zlib.error, ValueError, KeyError, TypeError) as error:
         raise ShipError(f"{where} has no head that can be read ({error}).") from error
     return head, (raw[begin:end] for begin, end in pairwise(ends.tolist()))
-
-
-def _inflated(raw: bytes) -> bytes:
-    return zlib.decompressobj().decompress(raw, MOST_HEAD)
 
 
 def _take(
@@ -164,10 +186,12 @@ def _take(
     if "classes" in entry:
         kept = masks[name] = torch.from_numpy(_take_mask(shape, entry["classes"], parts))
     count = int(kept.sum())
-    if "as" in entry:
-        values = _widened(kept.nonzero()[:, 0], entry["as"], count, parts)
+    if entry.get("as") == SIGNS:
+        values = take_signs(count, dtype, parts)
+    elif "as" in entry:
+        values = widened(kept.nonzero()[:, 0], entry["as"], count, parts)
     else:
-        values = _take_values(count, dtype, parts)
+        values = take_values(count, dtype, parts)
     tensors[name] = torch.zeros(shape, dtype=dtype)
     tensors[name][kept] = values
 
@@ -199,7 +223,7 @@ def _put_mask(kept: NDArray[np.bool_], parts: list[bytes]) -> int:
 def _take_mask(shape: tuple[int, ...], classes: int, parts: Iterator[bytes]) -> NDArray[np.bool_]:
     rows, columns = shape[0], math.prod(shape[1:])
     both = _unpacked_classes(next(parts), rows + columns, classes)
-    often = np.frombuffer(_inflated(next(parts)), "<u2").astype(np.int64)
+    often = np.frombuffer(inflated(next(parts)), "<u2").astype(np.int64)
     table = np.stack([WHOLE - often, often], axis=1)
     contexts = _contexts(both[:rows], both[rows:], classes)
     return decode(next(parts), contexts, table).astype(np.bool_).reshape(shape)
@@ -238,68 +262,3 @@ def _unpacked_classes(packed: bytes, count: int, classes: int) -> Symbols:
     return (
         np.packbits(bits, axis=1, bitorder="little")[:, 0] if width else np.zeros(count, np.uint8)
     )
-
-
-# -- values ----------------------------------------------------------------------------------
-
-
-def _put_values(values: Tensor, parts: list[bytes]) -> None:
-    """Bytes of equal place together; each place coded by its frequencies, or as it is."""
-    for plane in _planes(values):
-        counts = np.bincount(plane, minlength=256)[None, :]
-        table = frequencies(counts)
-        told = zlib.compress(table.astype("<u2").tobytes(), 9)
-        if len(plane) and cost(counts) + len(told) + 4 < len(plane):
-            parts += [told, encode(plane, np.zeros(len(plane), np.uint8), table)]
-        else:
-            parts += [b"", plane.tobytes()]
-
-
-def _take_values(count: int, dtype: torch.dtype, parts: Iterator[bytes]) -> Tensor:
-    planes = []
-    for _ in range(dtype.itemsize):
-        told, stream = next(parts), next(parts)
-        if told:
-            table = np.frombuffer(_inflated(told), "<u2").astype(np.int64)[None, :]
-            planes.append(decode(stream, np.zeros(count, np.uint8), table))
-        else:
-            planes.append(np.frombuffer(stream, np.uint8, count))
-    if not count:
-        return torch.zeros(0, dtype=dtype)
-    raw = np.ascontiguousarray(np.stack(planes, axis=1))
-    if dtype is torch.float32:
-        turned = raw.view("<u4")
-        raw = ((turned >> 1) | (turned << 31)).view(np.uint8)
-    return torch.from_numpy(raw.reshape(-1).copy()).view(dtype)
-
-
-def _planes(values: Tensor) -> list[Symbols]:
-    """The bytes of each place. float32 is turned by a bit, so that the last is its exponent."""
-    raw = values.contiguous().view(torch.uint8).numpy().reshape(len(values), values.itemsize)
-    if values.dtype is torch.float32:
-        whole = np.ascontiguousarray(raw).view("<u4")
-        raw = ((whole << 1) | (whole >> 31)).view(np.uint8)
-    return [np.ascontiguousarray(plane) for plane in raw.T]
-
-
-def _narrowed(name: str, kept: Tensor, rows: Tensor, precision: str, parts: list[bytes]) -> Tensor:
-    """float16, or int8 with a scale for each output unit, whose largest weight is 127."""
-    if precision == "float16":
-        found = kept.half()
-        if not bool(found.isfinite().all()):
-            raise ShipError(f"{name!r} has weights beyond float16; ship it as float32 or int8.")
-        return found
-    if not bool(kept.isfinite().all()):
-        raise ShipError(f"{name!r} has weights that are no numbers; int8 cannot hold them.")
-    units = int(rows.max()) + 1 if len(rows) else 0
-    most = torch.zeros(units).scatter_reduce(0, rows, kept.abs(), "amax")
-    scale = torch.where(most > 0, most / 127, torch.ones(()))
-    parts.append(scale.numpy().astype("<f4").tobytes())
-    return (kept / scale[rows]).round().clamp(-127, 127).to(torch.int8)
-
-
-def _widened(rows: Tensor, precision: str, count: int, parts: Iterator[bytes]) -> Tensor:
-    if precision == "float16":
-        return _take_values(count, torch.float16, parts).float()
-    scale = torch.from_numpy(np.frombuffer(next(parts), "<f4").copy())
-    return _take_values(count, torch.int8, parts).float() * scale[rows]

@@ -11,7 +11,7 @@ from tombola.errors import RecipeError
 from tombola.pieces.dynamics.dynamics import Moment, Move
 from tombola.pieces.dynamics.exchange import moved
 from tombola.pieces.setting import Setting
-from tombola.values.mask import Mask
+from tombola.values.mask import Mask, count_of
 from tombola.values.params import Params
 from tombola.values.rng import stream
 
@@ -71,7 +71,7 @@ class DeepR:
             sign = state[SIGNS + name]
             values[name] = self._shaken(sign, kept, moment, step, name)
             alive[name] = kept & ~(values[name] * sign < 0)
-            woken = _woken(~alive[name], int((kept & ~alive[name]).sum()), moment.seed, step, name)
+            woken = _woken(~alive[name], count_of(kept & ~alive[name]), moment.seed, step, name)
             found[name] = alive[name] | woken
             signs[SIGNS + name] = _with_signs(sign, woken, moment.seed, name)
         # One that dies and wakes in the same step starts anew.
@@ -88,7 +88,7 @@ class DeepR:
     def _shaken(self, sign: Tensor, kept: Tensor, moment: Moment, step: int, name: str) -> Tensor:
         """Weights after the penalty's pull to zero and the noise."""
         generator = stream(moment.seed, "deep-r noise", step, name)
-        noise = torch.randn(int(kept.sum()), generator=generator)
+        noise = torch.randn(count_of(kept), generator=generator)
         pull = noise * math.sqrt(2.0 * moment.rate * self.temperature) - moment.rate * self.penalty
         shaken = moment.coords[name].detach().cpu().clone()
         shaken[kept] += sign[kept] * pull.to(shaken.dtype)

@@ -12,7 +12,7 @@ from tombola.pieces.dynamics.record import noted
 from tombola.pieces.schedule import round_half_up
 from tombola.pieces.select import largest
 from tombola.pieces.setting import Setting
-from tombola.values.mask import Mask, cut_to_zero
+from tombola.values.mask import Mask, count_of, cut_to_zero
 from tombola.values.params import Params
 
 
@@ -81,7 +81,7 @@ def last_of(piece: Exchanging, until: int) -> int:
 
 def without_smallest(weight: Tensor, kept: Tensor, count: int) -> Tensor:
     """What stays of `kept` when its `count` smallest |w| are dropped."""
-    return largest(size_of(weight), kept, int(kept.sum()) - count)
+    return largest(size_of(weight), kept, count_of(kept) - count)
 
 
 def size_of(tensor: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from tombola.pieces.dynamics.exchange import (
 from tombola.pieces.dynamics.rigl import regrown
 from tombola.pieces.schedule import round_half_up
 from tombola.pieces.setting import Setting
-from tombola.values.mask import Mask
+from tombola.values.mask import Mask, count_of
 from tombola.values.params import Params
 
 
@@ -87,7 +87,7 @@ class GraNet:
         )
         for name, kept in found.items():
             if name in moment.grads and not bool(kept.all()):
-                count = exchanged(self, int(kept.sum()), step, moment.until)
+                count = exchanged(self, count_of(kept), step, moment.until)
                 found[name] = regrown(moment.coords[name], moment.grads[name], kept, count)
         return moved(state, moment, step, found, replaces_step=True)
 

@@ -17,7 +17,7 @@ from tombola.pieces.dynamics.exchange import (
 )
 from tombola.pieces.select import largest
 from tombola.pieces.setting import Setting
-from tombola.values.mask import Mask
+from tombola.values.mask import Mask, count_of
 from tombola.values.params import Params
 
 
@@ -74,7 +74,7 @@ class RigL:
         for name, kept in moment.mask.items():
             found[name] = kept
             if name in moment.grads:
-                count = self.exchanged(int(kept.sum()), step, moment.until)
+                count = self.exchanged(count_of(kept), step, moment.until)
                 found[name] = regrown(moment.coords[name], moment.grads[name], kept, count)
         return moved(state, moment, step, found, replaces_step=True)
 

@@ -16,7 +16,7 @@ from tombola.pieces.dynamics.exchange import (
 )
 from tombola.pieces.select import largest
 from tombola.pieces.setting import Setting
-from tombola.values.mask import Mask
+from tombola.values.mask import Mask, count_of
 from tombola.values.params import Params
 from tombola.values.rng import stream
 
@@ -63,7 +63,7 @@ class SET:
     def update(self, state: Params, moment: Moment, step: int) -> Move:
         found = {}
         for name, kept in moment.mask.items():
-            count = exchanged(self, int(kept.sum()), step, moment.until)
+            count = exchanged(self, count_of(kept), step, moment.until)
             staying = without_smallest(moment.coords[name], kept, count)
             draw = torch.rand(kept.shape, generator=stream(moment.seed, "set", step, name))
             found[name] = staying | largest(draw, ~staying, count)

@@ -21,7 +21,7 @@ from tombola.pieces.dynamics.exchange import (
 from tombola.pieces.schedule import round_half_up
 from tombola.pieces.select import largest
 from tombola.pieces.setting import Setting
-from tombola.values.mask import Mask
+from tombola.values.mask import Mask, count_of
 from tombola.values.params import Params
 
 MOMENTUM = "momentum/"
@@ -80,14 +80,14 @@ class SNFS:
         sizes = {name: size_of(averages[name]) for name in moment.mask.names}
         staying, dropped = {}, 0
         for name, kept in moment.mask.items():
-            count = exchanged(self, int(kept.sum()), step, moment.until)
+            count = exchanged(self, count_of(kept), step, moment.until)
             staying[name] = without_smallest(moment.coords[name], kept, count)
             dropped += count
         means = {
             name: float(sizes[name][kept].mean()) if bool(kept.any()) else 0.0
             for name, kept in moment.mask.items()
         }
-        free = {name: int((~kept).sum()) for name, kept in staying.items()}
+        free = {name: count_of(~kept) for name, kept in staying.items()}
         grown = shared_out(dropped, means, free)
         found = {
             name: kept | largest(sizes[name], ~kept, grown[name]) for name, kept in staying.items()
@@ -100,7 +100,8 @@ class SNFS:
         for name in moment.mask.names:
             found[name] = state[MOMENTUM + name]
             if name in moment.grads:
-                found[name] = found[name].lerp(moment.grads[name], 1.0 - self.decay)
+                gradient = moment.grads[name].to(found[name].device)
+                found[name] = found[name].lerp(gradient, 1.0 - self.decay)
         return found
 
 

@@ -2,6 +2,7 @@
 
 from tombola.pieces.parametrisation.edge_popup import EdgePopup, Ranking
 from tombola.pieces.parametrisation.frozen import Frozen
+from tombola.pieces.parametrisation.multi_prize import MultiPrize
 from tombola.pieces.parametrisation.parametrisation import Identity, Parametrisation
 from tombola.pieces.parametrisation.supermask import Supermask
 from tombola.pieces.parametrisation.untrained import Weights
@@ -10,6 +11,7 @@ __all__ = [
     "EdgePopup",
     "Frozen",
     "Identity",
+    "MultiPrize",
     "Parametrisation",
     "Ranking",
     "Supermask",

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from tombola.errors import RecipeError
-from tombola.pieces.parametrisation.untrained import Weights, untrained
+from tombola.pieces.parametrisation.untrained import (
+    Weights,
+    check_fields,
+    not_weight_free,
+    untrained,
+)
 from tombola.pieces.select import largest
 from tombola.pieces.setting import Setting
 from tombola.values.mask import Mask, cut_to_zero
@@ -42,10 +47,14 @@ class EdgePopup:
     tensor in the place of fan_in, so that variances are 1 / density times as large. ranking: with
     `TOGETHER`, counts are of all tensors; those of small fan-in begin with larger scores.
 
+    Raises:
+        RecipeError: a field that is not of its kind.
+
     Source: Ramanujan et al. 2019 (arXiv 1911.13299), section 3, and the authors' `conv_type.py`.
     Differs: their networks have no biases and no affine normalisation; here those stay frozen at
     their initial values (zero and one in this package's models). Their code scales by the fraction
-    cut, which is the paper's only at one half.
+    cut, which is the paper's only at one half, and keeps n - int((1 - k) n) weights, which is all
+    ten of ten at k = .9.
     """
 
     finds_mask: ClassVar[bool] = True
@@ -55,14 +64,15 @@ class EdgePopup:
     scaled: bool = False
     ranking: Ranking = Ranking.EACH_TENSOR
 
+    def __post_init__(self) -> None:
+        check_fields(self, weights=Weights, scaled=bool, ranking=Ranking)
+
     @property
     def redistributes(self) -> bool:
         return self.ranking is Ranking.TOGETHER
 
     def refuses(self, setting: Setting) -> str | None:
-        if all(target.density < 1.0 for target in setting.targets if target.round):
-            return None
-        return "EdgePopup has no score to train where nothing is cut; want densities below 1."
+        return not_weight_free(self, self.weights, setting)
 
     def coords(self, params: Params, mask: Mask, seed: int) -> Params:
         mask.check(params)
@@ -87,7 +97,7 @@ class EdgePopup:
         return frozenset(name for name in names if name.startswith(SCORES))
 
     def effective(self, coords: Mapping[str, Tensor], mask: Mask, step: int) -> dict[str, Tensor]:
-        found, top = {}, self._chosen(coords, mask)
+        found, top = {}, self.chosen(coords, mask)
         for name in mask.names:
             through = coords[name] * coords[SCORES + name].abs()
             # x - x is +0.0: the value is the chosen weights, bit for bit, the gradient `through`'s.
@@ -95,11 +105,11 @@ class EdgePopup:
         return found
 
     def settle(self, coords: Params, mask: Mask) -> tuple[Params, Mask]:
-        found = Mask(self._chosen(coords, mask))
+        found = Mask(self.chosen(coords, mask))
         network = {name: t for name, t in coords.items() if not name.startswith(SCORES)}
         return found.apply(Params(network)), found
 
-    def _chosen(self, coords: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
+    def chosen(self, coords: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
         """Bool, of each tensor in the mask: the places of the largest |score|."""
         sizes = {name: coords[SCORES + name].detach().abs() for name in mask.names}
         if self.ranking is Ranking.EACH_TENSOR:

@@ -2,6 +2,7 @@
 
 from tombola.pieces.score.both import Both
 from tombola.pieces.score.by_sign import BySign, Sign
+from tombola.pieces.score.diagonal_fisher import DiagonalFisher
 from tombola.pieces.score.force import Force
 from tombola.pieces.score.gradient import Gradient
 from tombola.pieces.score.grasp import GraSP
@@ -9,6 +10,7 @@ from tombola.pieces.score.lamp import LAMP
 from tombola.pieces.score.magnitude import Magnitude
 from tombola.pieces.score.magnitude_increase import MagnitudeIncrease
 from tombola.pieces.score.movement import Movement
+from tombola.pieces.score.obd import OBD
 from tombola.pieces.score.prospr import ProsPr
 from tombola.pieces.score.random import Random
 from tombola.pieces.score.reversed import Reversed
@@ -18,8 +20,10 @@ from tombola.pieces.score.synflow import SynFlow
 
 __all__ = [
     "LAMP",
+    "OBD",
     "Both",
     "BySign",
+    "DiagonalFisher",
     "Force",
     "GraSP",
     "Gradient",

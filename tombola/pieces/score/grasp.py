@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import RecipeError
-from tombola.pieces.score.gradient import check_batches, twice_differentiable
+from tombola.pieces.score.gradient import check_batches, hessian_vector, twice_differentiable
 from tombola.pieces.score.score import Need, Probe, Snapshot
 
 
@@ -69,10 +69,8 @@ class GraSP:
         product = [torch.zeros_like(weight) for weight in weights.values()]
         for batch, once in zip(batches, of_batches, strict=True):
             again = slopes(batch, graph=True) if several else once
-            along = torch.stack([(g * s).sum() for g, s in zip(gradient, again, strict=True)]).sum()
-            if along.requires_grad:
-                parts = torch.autograd.grad(along, tuple(weights.values()), materialize_grads=True)
-                product = [one + part for one, part in zip(product, parts, strict=True)]
+            parts = hessian_vector(again, tuple(weights.values()), gradient)
+            product = [one + part for one, part in zip(product, parts, strict=True)]
         return {
             name: weight.detach() * along
             for (name, weight), along in zip(weights.items(), product, strict=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 from tombola.values.layer import Layer
 from tombola.values.mask import Mask
 from tombola.values.params import Params
+from tombola.values.units import Coupling
 
 
 class Need(Enum):
@@ -18,6 +19,7 @@ class Need(Enum):
 
     TRAINED = "weights after training: the recipe must train before it cuts"
     BATCHES = "training examples"
+    OUTPUTS = "a loss of one tensor of outputs, by which it can be differentiated twice"
 
 
 class When(Enum):
@@ -66,6 +68,19 @@ class Probe(Protocol):
         """Raw outputs of the network, first dimension the examples."""
         ...
 
+    def loss_at(self, outputs: Tensor, batch: Any) -> Tensor:
+        """Mean loss of a batch if these were its raw outputs, a scalar."""
+        ...
+
+    def inputs(self, params: Mapping[str, Tensor], name: str, batch: Any) -> Tensor:
+        """What the layer of a weight tensor is fed, (groups, rows, fan-in).
+
+        A row is what one product with a row of the weight takes: an example, a position of a
+        sequence, or a patch of an image. groups: of a convolution, else 1; fan-in in the order of
+        the weight's dimensions from the second on.
+        """
+        ...
+
     def flow(self, params: Mapping[str, Tensor]) -> Tensor:
         """Sum of the raw outputs for one input of ones, with these tensors and in their dtype.
 
@@ -73,6 +88,14 @@ class Probe(Protocol):
         tensors without negative entries give a sum over paths. Takes the shape of an input from the
         training examples, and nothing else; of whole numbers too, so of words, the one with number
         1.
+        """
+        ...
+
+    def coupling(self) -> Coupling:
+        """The network's units, by tracing it.
+
+        Raises:
+            WorldError: it cannot be traced; names the module.
         """
         ...
 

@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from tombola.errors import RecipeError
+from tombola.pieces.basis import basis_of
 from tombola.pieces.score import Reversed
 from tombola.recipes.controls.control import Drawn, Reference
 from tombola.recipes.controls.places import cut_by_tensor
+from tombola.recipes.controls.rearranged import other_units
 from tombola.recipes.job import Loop
 from tombola.recipes.jobs import Init, Prune, Train
 from tombola.recipes.recipe import grow
@@ -17,7 +19,8 @@ from tombola.values.mask import FULL
 class Inverted:
     """The ticket's initial values with the weights its score holds for least important.
 
-    If that trains as well, the score says nothing. As many weights as the ticket has in all; where
+    If that trains as well, the score says nothing. As many weights (or units, of a ticket that cuts
+    such) as the ticket has in all; where
     tensors compete each may have another share, and some none. Wants a recipe that cuts by a score
     and before training.
 
@@ -48,6 +51,8 @@ class Inverted:
         return (Drawn(job=replace(job, mask=cut.mask), target=target, cut=cut),)
 
     def amiss(self, reference: Reference, trained: Train) -> str | None:
+        if basis_of(reference.recipe.rule) is not None:
+            return other_units(self.name, reference, trained)
         own, there = (
             sum(cut_by_tensor(job.mask.load()).values()) for job in (trained, reference.job)
         )

@@ -6,9 +6,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from tombola.pieces.allocation import Allocation
+from tombola.errors import RecipeError
+from tombola.pieces.allocation import Allocation, Global
+from tombola.pieces.basis import basis_of
 from tombola.recipes.controls.control import Drawn, Reference
 from tombola.recipes.controls.places import cut_by_tensor, drawn_anew
+from tombola.recipes.controls.rearranged import RearrangeUnits, other_units
 from tombola.recipes.job import Desk, Loop
 from tombola.recipes.jobs import Pruned, Train
 from tombola.values.handle import Handle
@@ -23,7 +26,9 @@ class RandomMask:
 
     allocation: how the ticket's number of weights is shared out among tensors; the ticket's own
     sharing has no part in it (see `Shuffle` for that). `Global` draws the places from all weights
-    in scope at once. name, summary: for people; not part of the identity.
+    in scope at once. Of a ticket that cuts whole units, as many units are drawn from all sets at
+    once, one at least from each; how many weights that leaves depends on the draw. name, summary:
+    for people; not part of the identity.
 
     Source: for `Global`, Frankle & Carbin 2019 (arXiv 1803.03635), figure 1, "random sparsity" (on
     initial values of its own there, on the ticket's here, so that masks alone differ); for `ERK`,
@@ -40,16 +45,35 @@ class RandomMask:
 
     def trainings(self, reference: Reference) -> Loop[tuple[Drawn, ...]]:
         job, target = reference.job, reference.target
-        random = yield DrawMask(
-            mask=job.mask,
-            layers=reference.recipe.layers(job.world),
-            allocation=self.allocation,
-            seed=job.seed,
-            round=target.round,
-        )
+        layers = reference.recipe.layers(job.world)
+        if reference.cut is not None and reference.cut.units is not None:
+            if not isinstance(self.allocation, Global):
+                raise RecipeError(
+                    f"arm {self.name!r} shares weights out among tensors by their shapes; recipe "
+                    f"{reference.recipe.name!r} cuts whole units. Take random or shuffle beside it."
+                )
+            random = yield RearrangeUnits(
+                world=job.world,
+                rule=reference.recipe.rule,
+                units=reference.cut.units,
+                layers=layers,
+                within=False,
+                seed=job.seed,
+                round=target.round,
+            )
+        else:
+            random = yield DrawMask(
+                mask=job.mask,
+                layers=layers,
+                allocation=self.allocation,
+                seed=job.seed,
+                round=target.round,
+            )
         return (Drawn(job=replace(job, mask=random.mask), target=target, cut=random),)
 
     def amiss(self, reference: Reference, trained: Train) -> str | None:
+        if basis_of(reference.recipe.rule) is not None:
+            return other_units(self.name, reference, trained)
         own, there = (
             sum(cut_by_tensor(job.mask.load()).values()) for job in (trained, reference.job)
         )

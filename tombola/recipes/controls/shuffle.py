@@ -7,6 +7,7 @@ import torch
 
 from tombola.recipes.controls.control import Drawn, Reference
 from tombola.recipes.controls.places import can_be_rearranged, cut_by_tensor, drawn_anew
+from tombola.recipes.controls.rearranged import RearrangeUnits
 from tombola.recipes.job import Desk, Loop
 from tombola.recipes.jobs import Pruned, Train
 from tombola.values.handle import Handle
@@ -18,7 +19,7 @@ from tombola.values.rng import stream
 @dataclass(frozen=True, kw_only=True)
 class Shuffle:
     """The ticket's initial values with its mask shuffled inside each tensor: same counts, other
-    places.
+    places. Of a ticket that cuts whole units, its units are shuffled inside each set.
 
     Source: Frankle et al. 2021 (arXiv 2009.08576); sparse-ticket literature calls it the
     layer-shuffled mask.
@@ -32,12 +33,21 @@ class Shuffle:
 
     def trainings(self, reference: Reference) -> Loop[tuple[Drawn, ...]]:
         job, target = reference.job, reference.target
-        shuffled = yield ShuffleMask(
-            mask=job.mask,
-            layers=reference.recipe.layers(job.world),
-            seed=job.seed,
-            round=target.round,
-        )
+        layers = reference.recipe.layers(job.world)
+        if reference.cut is not None and reference.cut.units is not None:
+            shuffled = yield RearrangeUnits(
+                world=job.world,
+                rule=reference.recipe.rule,
+                units=reference.cut.units,
+                layers=layers,
+                within=True,
+                seed=job.seed,
+                round=target.round,
+            )
+        else:
+            shuffled = yield ShuffleMask(
+                mask=job.mask, layers=layers, seed=job.seed, round=target.round
+            )
         return (Drawn(job=replace(job, mask=shuffled.mask), target=target, cut=shuffled),)
 
     def amiss(self, reference: Reference, trained: Train) -> str | None:

@@ -50,8 +50,13 @@ class Thin:
                 f"networks ({', '.join(sorted(job.given))}), which a world with a thinner one "
                 "cannot hold. Leave the arm out."
             )
-        asked = recipe.rule.asks(recipe.layers(job.world), target)
-        size = asked if isinstance(asked, int) else sum(asked.values())
+        size = recipe.size(job.world, target)
+        if size is None:
+            raise RecipeError(
+                f"arm {self.name!r}: recipe {recipe.name!r} ranks units of all sets together, so "
+                "how many weights that leaves is known after the cut alone. Leave the arm out, or "
+                "take half-width."
+            )
         world = thinned(job.world, recipe.scope, size)
         start = yield Init(world, job.seed)
         begin = Point(start.params, None, 0)

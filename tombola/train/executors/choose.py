@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from tombola.kernels.best import convolution_named, kernel_named
 from tombola.kernels.break_even import break_even, layer_break_even
+from tombola.pieces.dynamics import Ending
 from tombola.train.executors import compact, layered, sparse
 from tombola.train.executors.compact import Compact
 from tombola.train.executors.dense import Dense
@@ -42,7 +43,8 @@ def chosen(training: Training) -> Choice:
     """The executor of a training, by its world's numerics; never by a timing.
 
     `sparse` is the kernel for whole chains of linear layers where it can serve, else the one for
-    single layers. `auto` takes these where the density is below break-even.
+    single layers. `auto` takes these where the density is below break-even; a moving mask counts
+    with that of its start.
     """
     if training.world.numerics.executor == "dense":
         return Choice(Dense.name, Dense)
@@ -80,12 +82,23 @@ def _sparse(training: Training) -> Choice:
         raise NotServedError(f"this machine has no kernel {numerics.kernel!r}")
     if numerics.executor == "auto":
         counts = {link.weight: training.params[link.weight].numel() for link in links}
-        total = sum(counts.values())
-        density = sum(training.mask.kept(name, count) for name, count in counts.items()) / total
-        limit = break_even(numerics.kernel, total)
-        if density > limit:
+        limit = break_even(numerics.kernel, sum(counts.values()))
+        if _density(training, counts) > limit:
             raise DenseIsFasterError(f"a density above {limit:g}, where dense is faster")
     return Choice(sparse.name_of(kernel), partial(Sparse, kernel=kernel, links=links))
+
+
+def _density(training: Training, counts: Mapping[str, int]) -> float:
+    """Of weights so many in each tensor, the fraction kept; where a training thins out, half way
+    from its start to its end."""
+    total = sum(counts.values())
+    begin = sum(training.mask.kept(name, count) for name, count in counts.items()) / total
+    ending = getattr(training.dynamics, "ending", None)
+    if not isinstance(ending, Ending):
+        return begin
+    beside = counts.keys() - {layer.name for layer in ending.layers}
+    end = (ending.total + sum(counts[name] for name in beside)) / total
+    return (begin + end) / 2
 
 
 def _layered(training: Training) -> Choice:

@@ -130,7 +130,7 @@ class Dense:
                     coords={n: t.detach() for n, t in self.coords.items()},
                     slots=slots,
                     grads=grads,
-                    mask=self._here,
+                    mask=self.mask,
                     rate=self.world.optimiser.lr * step.factor,
                     seed=self.job.seed,
                     until=self.world.steps,

@@ -225,7 +225,7 @@ def found_layers(world: World) -> Mapping[str, Found]:
     """
     network = world.new_network(0).eval()
     inputs = world.batch(world.train, torch.arange(min(3, len(world.train)))).inputs
-    images = _images(network, inputs)
+    images = images_of(network, inputs)
     found: dict[str, Found] = {}
     for name, layer, hindrance in layers_of(network):
         image = images.get(name, Image(0, 0, 0))
@@ -243,7 +243,7 @@ def found_layers(world: World) -> Mapping[str, Found]:
     return found
 
 
-def _images(network: nn.Module, inputs: Any) -> dict[str, Image]:
+def images_of(network: nn.Module, inputs: Any) -> dict[str, Image]:
     """What each layer is first called with: channels, height, width."""
     seen: dict[str, Image] = {}
 

@@ -6,13 +6,15 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tombola.kernels.chain import Chain, Examples, Kernel, Moves, layer_of
-from tombola.pieces.dynamics import Static
+from tombola.kernels.plain import move
+from tombola.pieces.dynamics import ACDC, SET, Gradual, GraNet, Moment, RigL, Static
 from tombola.pieces.parametrisation import Identity
 from tombola.train.executors.executor import NotServedError, Standing, Step
 from tombola.train.executors.links import Link, links_of
+from tombola.train.executors.whole import WholeGradients
 from tombola.train.leg import Leg
 from tombola.train.training import Training
 from tombola.values.mask import Mask
@@ -25,12 +27,16 @@ from tombola.world.optimiser import SGD, Adam, AdamW, Optimiser
 from tombola.world.prepare import AsIs, Scaled, Standardised
 from tombola.world.world import World
 
+# Masks that move at some steps. SNFS and Deep R ask for whole tensors at every one.
+MOVING = (Static, SET, RigL, Gradual, GraNet, ACDC)
+
 
 class Sparse:
     """A chain of linear layers and ReLU, trained on cross-entropy by Adam, AdamW or SGD.
 
     Its cost falls with density. A step equals that of `Dense` up to the order of sums: within
-    1e-5 of the largest weight, which the tests hold it to.
+    1e-5 of the largest weight, which the tests hold it to. Where the mask moves, whole tensors are
+    laid out at updates alone, and gradients of them computed where the update looks at them.
     """
 
     most: ClassVar[int] = 20
@@ -44,15 +50,21 @@ class Sparse:
         kernel: Kernel,
         links: tuple[Link, ...],
     ) -> None:
-        self.job, self.world, self.mask = training, training.world, training.mask
+        self.job, self.world = training, training.world
         self._kernel, self._links, self._names = kernel, links, tuple(start)
         self._moves = moves_of(self.world.optimiser)
         self._source = Source(self.world)
-        held = start if resume is None else resume.coords
-        self._layout = Layout(links, held, self.mask)
-        self._chain = self._layout.chain(held)
+        self._network: nn.Module | None = None
+        mask = training.mask if resume is None else resume.mask
+        self._state = training.dynamics.init(mask, start) if resume is None else resume.state
         slots = training.slots if resume is None else resume.slots
-        self._made = self._layout.load(self._chain, slots or {}, self._moves)
+        self._made = self._hold(start if resume is None else resume.coords, slots or {}, mask)
+
+    def _hold(self, coords: Mapping[str, Tensor], slots: Mapping[str, Tensor], mask: Mask) -> int:
+        """Lay out what a mask keeps of whole tensors; returns how many steps the slots remember."""
+        self.mask, self._layout = mask, Layout(self._links, coords, mask)
+        self._chain = self._layout.chain(coords)
+        return self._layout.load(self._chain, slots, self._moves)
 
     @property
     def name(self) -> str:
@@ -61,10 +73,67 @@ class Sparse:
     # -- steps -------------------------------------------------------------------------------
 
     def advance(self, steps: Sequence[Step]) -> None:
+        still: list[Step] = []
+        for step in steps:
+            if self.job.dynamics.needs(self._state, step.number, self.world.steps):
+                self._run(still)
+                self._update(step)
+                still = []
+            else:
+                still.append(step)
+        self._run(still)
+
+    def _run(self, steps: Sequence[Step]) -> None:
+        """Steps between which the mask stays as it is, in one call."""
+        if not steps:
+            return
         examples, index = self._source.training(steps)
-        rates = [self.world.optimiser.lr * step.factor for step in steps]
+        rates = [self._rate(step) for step in steps]
         self._kernel.train(self._chain, examples, index, self._moves, rates, self._made + 1)
         self._made += len(steps)
+
+    def _rate(self, step: Step) -> float:
+        return self.world.optimiser.lr * step.factor
+
+    def _update(self, step: Step) -> None:
+        """Let the dynamics change mask, weights and slots; then the optimiser's step, on gradients
+        from before the change, unless the update takes its place."""
+        if self._network is None:
+            self._network = self.world.new_network(0).train()
+        coords = self._params(self._chain.values)
+        slots = self._layout.slots(self._chain, self._made, self._moves)
+        grads = WholeGradients(self.job, self._network, coords, step)
+        move = self.job.dynamics.update(
+            self._state,
+            Moment(
+                coords=coords,
+                slots=slots,
+                grads=grads,
+                mask=self.mask,
+                rate=self._rate(step),
+                seed=self.job.seed,
+                until=self.world.steps,
+            ),
+            step.number,
+        )
+        self._state = move.state
+        self._hold({**coords, **move.coords}, {**slots, **move.slots}, move.mask)
+        if not move.replaces_step:
+            self._step_along(grads, step)
+
+    def _step_along(self, gradients: Mapping[str, Tensor], step: Step) -> None:
+        """The optimiser's step on what is kept, along gradients of whole tensors."""
+        chain = self._chain
+        self._made += 1
+        move(
+            torch.from_numpy(chain.values),
+            torch.from_numpy(self._layout.flat(gradients)),
+            torch.from_numpy(chain.first),
+            torch.from_numpy(chain.second),
+            self._moves,
+            self._rate(step),
+            self._made,
+        )
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -82,11 +151,11 @@ class Sparse:
         return bool(np.isfinite(self._chain.values).all())
 
     def frozen(self) -> Callable[[], Params]:
-        values = self._chain.values.copy()
-        return lambda: self._params(values)
+        values, layout = self._chain.values.copy(), self._layout
+        return lambda: self._params(values, layout)
 
-    def _params(self, values: np.ndarray) -> Params:
-        tensors = self._layout.tensors(values)
+    def _params(self, values: np.ndarray, layout: "Layout | None" = None) -> Params:
+        tensors = (layout or self._layout).tensors(values)
         return Params({name: tensors[name] for name in self._names})
 
     def standing(self) -> Standing:
@@ -95,7 +164,7 @@ class Sparse:
             coords=self._params(self._chain.values),
             slots=Params(slots),
             mask=self.mask,
-            state=Params({}),
+            state=self._state,
         )
 
 
@@ -110,7 +179,7 @@ def check_served(training: Training) -> None:
     world = training.world
     pieces = {
         "parametrisation": (training.parametrisation, (Identity,)),
-        "dynamics": (training.dynamics, (Static,)),
+        "dynamics": (training.dynamics, MOVING),
         "objective": (training.objective, (CrossEntropy,)),
         "optimiser": (world.optimiser, (Adam, AdamW, SGD)),
     }
@@ -160,12 +229,13 @@ def moves_of(optimiser: Optimiser) -> Moves:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor's kept entries lie among the values; kept None: all of them."""
+    """Where a tensor's kept entries lie among the values, and in the flat tensor; kept None: all of
+    them."""
 
     begin: int
     end: int
     shape: torch.Size
-    kept: Tensor | None
+    kept: np.ndarray | None
 
 
 class Layout:
@@ -177,8 +247,8 @@ class Layout:
         for link in links:
             for name in (link.weight, link.bias):
                 if name is not None:
-                    kept = mask[name] if name in mask else None  # noqa: SIM401 (a Mask has no get)
-                    end = at + mask.kept(name, like[name].numel())
+                    kept = np.flatnonzero(mask[name].numpy()) if name in mask else None
+                    end = at + (like[name].numel() if kept is None else len(kept))
                     self.places[name] = Place(at, end, like[name].shape, kept)
                     at = end
         self._count = at
@@ -201,20 +271,16 @@ class Layout:
     def flat(self, tensors: Mapping[str, Tensor]) -> np.ndarray:
         values = np.zeros(self._count, dtype=np.float32)
         for name, place in self.places.items():
-            tensor = tensors[name]
-            own = tensor.flatten() if place.kept is None else tensor[place.kept]
-            values[place.begin : place.end] = own.numpy()
+            whole = tensors[name].numpy().reshape(-1)
+            values[place.begin : place.end] = whole if place.kept is None else whole[place.kept]
         return values
 
     def tensors(self, values: np.ndarray) -> dict[str, Tensor]:
         found = {}
         for name, place in self.places.items():
-            own = torch.from_numpy(values[place.begin : place.end].copy())
-            if place.kept is None:
-                found[name] = own.reshape(place.shape)
-            else:
-                found[name] = torch.zeros(place.shape)
-                found[name][place.kept] = own
+            own, whole = values[place.begin : place.end], np.zeros(place.shape, dtype=np.float32)
+            whole.reshape(-1)[... if place.kept is None else place.kept] = own
+            found[name] = torch.from_numpy(whole)
         return found
 
     # -- what the optimiser remembers, under torch's names -------------------------------------

@@ -1,4 +1,4 @@
-"""The small convolutional networks of the 2019 paper: Conv-2, Conv-4 and Conv-6."""
+"""The small convolutional networks of the literature: Conv-2, Conv-4, Conv-6 and Conv-8."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,12 +14,14 @@ class ConvNet(nn.Module):
     """Pairs of 3 x 3 convolutions with a 2 x 2 max-pool after each pair, then linear layers.
 
     widths: filters of the two convolutions of each pair: (64,) is Conv-2, (64, 128) Conv-4,
-    (64, 128, 256) Conv-6. hidden: widths of the linear layers between. image: channels, height and
-    width of an input. dropout: chance that an output of a hidden linear layer is dropped.
+    (64, 128, 256) Conv-6, (64, 128, 256, 512) Conv-8. hidden: widths of the linear layers between.
+    image: channels, height and width of an input. dropout: chance that an output of a hidden linear
+    layer is dropped.
 
     ReLU everywhere but at the end. Weights Glorot normal, biases zero. Source: Frankle & Carbin
-    2019 (arXiv 1803.03635), figure 2: a scaled-down VGG. Where dropout stands the paper does not
-    say; after the hidden linear layers is our choice.
+    2019 (arXiv 1803.03635), figure 2: a scaled-down VGG; Ramanujan et al. 2019 (arXiv 1911.13299)
+    for Conv-8. Where dropout stands the paper does not say; after the hidden linear layers is our
+    choice.
 
     Shapes: input (n, *image), output (n, classes).
 
