@@ -6,6 +6,7 @@ from tombola.lab.probe.path import Path
 from tombola.lab.probe.pretraining import PRETRAINING, Pretraining
 from tombola.lab.probe.probe import Chart, Probe, Row, Shown, Table, abreast, finished
 from tombola.lab.probe.sensitivity import SENSITIVITY, Sensitivity
+from tombola.lab.probe.settling import SETTLING, Settling
 from tombola.lab.probe.stability import ONSET, STABILITY, Stability
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "Probe",
     "Row",
     "SENSITIVITY",
+    "SETTLING",
     "STABILITY",
     "Sensitivity",
+    "Settling",
     "Shown",
     "Stability",
     "Table",

@@ -7,4 +7,5 @@ PROBES: dict[str, str] = {
     "overlap": "tombola.lab.probe.overlap:OVERLAP",
     "pretraining": "tombola.lab.probe.pretraining:PRETRAINING",
     "sensitivity": "tombola.lab.probe.sensitivity:SENSITIVITY",
+    "settling": "tombola.lab.probe.settling:SETTLING",
 }
