@@ -16,7 +16,7 @@ from tombola.lab.store import Store
 from tombola.lab.study import planned
 from tombola.testing import toy_world
 
-PACE = Pace(step=1e-3, example=0.0)
+PACE = Pace(step=1e-3, sparse=1e-3, sparse_at=1.0, example=0.0)
 
 
 def question(steps: int = 4_000, **more: object) -> Question:
@@ -54,7 +54,7 @@ def test_a_budget_is_a_question_about_an_ordinary_world(tmp_path: Path) -> None:
 
 
 def test_readings_and_rewinds_count() -> None:
-    slow = Pace(step=1e-3, example=1e-4)
+    slow = Pace(step=1e-3, sparse=1e-3, sparse_at=1.0, example=1e-4)
     assert (
         within(question(), 1, pace=slow).world.steps < within(question(), 1, pace=PACE).world.steps
     )
