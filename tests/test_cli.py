@@ -18,8 +18,10 @@ import torch
 from safetensors.torch import load_file
 
 from tombola.cli import main
+from tombola.lab.plan import Pace
 from tombola.lab.store import Store
 from tombola.lab.study import open_study
+from tombola.out.ship.formats import FORMATS
 from tombola.out.ship.packed import unpack
 from tombola.values.digest import digest
 from tombola.values.ticket import Ticket
@@ -611,6 +613,21 @@ def test_a_trained_network_ships_as_a_state_dict(shell: Shell) -> None:
     assert "as large as the dense" in shipped["notes"][0]
 
 
+def test_a_ticket_of_whole_units_ships_smaller(shell: Shell) -> None:
+    on = f"{shell.module}:world"
+    study = shell.json("find", "units-oneshot", "--on", on, "--seeds", "1", "--arms", "dense")
+    shipped = shell.json("ship", "latest", "--to", "compact", "--batch", "1", "--out", "small")
+    assert shipped["checks"] == {"tensors_equal": True, "outputs_equal": True}
+    row = next(r for r in study["rows"] if (r["arm"], r["round"]) == ("ticket", 1))
+    assert shipped["test_accuracy"] == row["metrics"]["test_accuracy"]["values"][0]
+    assert sorted(path.suffix for path in Path("small").iterdir()) == [".py", ".safetensors"]
+    shell.find("--seeds", "1")
+    whole = shell.refused("ship", "latest:dense", "--to", "compact")
+    assert "no unit of" in whole and "the recipe `units`" in whole
+    wrong = shell.refused("ship", "latest", "--to", "packed", "--compact")
+    assert "--compact is for --to onnx" in wrong
+
+
 def test_a_ticket_goes_round(shell: Shell) -> None:
     shell.find("--seeds", "1")
     shipped = shell.json("ship", "latest", "--to", "ticket")
@@ -694,6 +711,54 @@ def test_formats_say_what_they_cannot_take(shell: Shell) -> None:
     path = shell.json(*ship, "ticket")["path"]
     assert "--to sparse needs" in shell.refused("ship", path, "--to", "sparse", "--untrained")
     assert shell.json("ship", path, "--to", "packed", "--untrained")["bytes"]
+
+
+def test_a_network_of_ones_own_that_a_format_cannot_take(shell: Shell) -> None:
+    module = shell.mine(
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.lstm, self.head = nn.LSTM(2, 8, batch_first=True), nn.Linear(8, 3)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(self.lstm(x.view(-1, 3, 2))[0][:, -1])\n"
+        "own = lambda: world(model=Net)"
+    )
+    shell.find("--seeds", "1", world=f"{module}:own")
+    assert "--to sparse: " in (said := shell.refused("ship", "latest", "--to", "sparse"))
+    assert "lstm is LSTM" in said or "view" in said
+    packed = shell.json("ship", "latest", "--to", "packed", "--batch", "1")
+    assert packed["checks"]["tensors_equal"] is True and packed["test_accuracy"] is not None
+
+
+def test_minutes_become_steps_in_the_name(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tombola.lab.budget.pace_of", lambda world: Pace(step=0.01, example=0.0))
+    shell.find("--seeds", "1", "--arms", "dense", "--minutes", "1")  # enough: nothing changes
+    world = f"{shell.module}:world"
+    assert shell.json("ls")["studies"][-1]["world"] == "tiny"
+    call = ("imp", "--seeds", "1", "--arms", "dense")
+    found = shell.json("find", *call, "--on", world, "--minutes", "0.03")
+    steps = found["world"].removeprefix("tiny,steps=")
+    assert 10 <= int(steps) < 20
+    again = shell.json("find", *call, "--on", f"{world},steps={steps}")
+    assert again["study"] == found["study"] and again["cost"]["steps_trained"] == 0
+    assert shell.json("verify", "latest", "--sample", "1")["differences"] == []
+    assert "leave one out" in shell.refused(
+        "plan", *call, "--on", f"{world},steps=9", "--minutes", "1"
+    )
+    assert "too few" in shell.refused("find", *call, "--on", world, "--minutes", "1e-6")
+
+
+def test_what_shipping_gains_is_in_the_report(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tombola.out.ship.speed.TURN", 1e-5)
+    monkeypatch.delitem(FORMATS, "onnx")
+    shell.find("--seeds", "1", "--arms", "dense")
+    measured = shell.json("bench", "ship", "--study", "latest")
+    assert {row["format"] for row in measured["rows"]} >= {"dense", "packed", "sparse"}
+    (page,) = (shell.folder / ".tombola" / "reports").glob("*.html")
+    assert measured["notes"][0] in page.read_text()
+    assert "--study: bench step" in shell.refused("bench", "step", "--study", "latest")
 
 
 # -- what goes wrong on the way --------------------------------------------------------------

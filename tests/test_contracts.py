@@ -33,7 +33,16 @@ from tombola.pieces.action import (
     Site,
     ZeroShrunk,
 )
-from tombola.pieces.allocation import ERK, Allocation, ByRate, Global, Uniform
+from tombola.pieces.allocation import (
+    ERK,
+    Allocation,
+    ByRate,
+    BySensitivity,
+    Global,
+    Uniform,
+)
+from tombola.pieces.basis import Blocks, basis_of
+from tombola.pieces.by_units import ByUnits, Pool
 from tombola.pieces.dynamics import (
     ACDC,
     SET,
@@ -47,6 +56,8 @@ from tombola.pieces.dynamics import (
     RigL,
     Static,
 )
+from tombola.pieces.layerwise import LayerwiseLeastSquares
+from tombola.pieces.n_of_m import NOfM
 from tombola.pieces.parametrisation import (
     EdgePopup,
     Frozen,
@@ -74,8 +85,10 @@ from tombola.pieces.schedule import (
 from tombola.pieces.scope import Scope
 from tombola.pieces.score import (
     LAMP,
+    OBD,
     Both,
     BySign,
+    DiagonalFisher,
     Force,
     Gradient,
     GraSP,
@@ -96,6 +109,7 @@ from tombola.pieces.score import (
 from tombola.pieces.setting import Setting
 from tombola.pieces.stepwise import Stepwise
 from tombola.pieces.surgeon import OptimalBrainSurgeon
+from tombola.pieces.woodfisher import Update, WoodFisher
 from tombola.recipes import (
     BERT_TICKET,
     FREEZE_GROWN,
@@ -105,7 +119,6 @@ from tombola.recipes import (
     KD_LR_REWIND,
     KD_REWIND,
     KD_TICKET,
-    OBS,
     ONESHOT,
     PROSPR,
     RIGL,
@@ -115,6 +128,7 @@ from tombola.recipes import (
 from tombola.recipes.catalogue import (
     FORESIGHT,
     RENDA_2020,
+    SECOND_ORDER,
     SPARSE_TRAINING,
     UNTRAINED,
     ZHOU_2019,
@@ -122,6 +136,7 @@ from tombola.recipes.catalogue import (
 from tombola.recipes.job import Loop, NoDesk
 from tombola.recipes.jobs import Init, Prune
 from tombola.testing import (
+    LAYERS,
     check_action,
     check_allocation,
     check_dynamics,
@@ -135,6 +150,7 @@ from tombola.testing import (
 from tombola.values.layer import Layer
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
+from tombola.values.units import Role
 from tombola.world.models import LeNet
 from tombola.world.optimiser import SGD
 from tombola.world.switched import Switched
@@ -161,8 +177,17 @@ SCORES: list[Score] = [
     SynFlow(),
     ProsPr(batch_size=40),
     ProsPr(steps=4, batches=2, batch_size=20, momentum=0.9),
+    OBD(examples=4),
+    DiagonalFisher(gradients=10),
 ]
-ALLOCATIONS: list[Allocation] = [Global(), Uniform(), ERK(), ByRate()]
+SCANNED = BySensitivity(
+    curves={
+        **{layer.name: ((0.5, 0.2), (0.1, 1.0 + i)) for i, layer in enumerate(LAYERS)},
+        **{str(i): ((0.5, 0.1), (0.1, 0.1 * i)) for i in range(3)},
+        **{f"layers.{i}.weight": ((0.3, 0.0), (0.1, 2.0 - i)) for i in range(3)},
+    }
+)
+ALLOCATIONS: list[Allocation] = [Global(), Uniform(), ERK(), ByRate(), SCANNED]
 SCHEDULES: list[Schedule] = [
     LayerRates(),
     LayerRates(rounds=1),
@@ -193,13 +218,30 @@ ACTIONS: list[Action] = [
 FEW = OptimalBrainSurgeon(examples=5)
 BY_RATE = ByScore(score=Magnitude(), allocation=ByRate())
 RULES: list[Rule] = [
-    *(ByScore(score=score, allocation=one) for score in SCORES for one in ALLOCATIONS),
+    *(
+        ByScore(score=score, allocation=one)
+        for score in SCORES
+        for one in ALLOCATIONS
+        if one is not SCANNED
+    ),
     FEW,
+    WoodFisher(gradients=6),
+    WoodFisher(gradients=6, block=50, steps=2, update=Update.SINGLE, allocation=ERK()),
+    LayerwiseLeastSquares(batches=2, batch_size=20),
+    LayerwiseLeastSquares(batches=1, batch_size=20, columns=None, allocation=ERK()),
+    Stepwise(score=OBD(examples=3), steps=2),
     Stepwise(score=SynFlow(), steps=7),
     Stepwise(score=Saliency(), steps=3, allocation=ERK()),
     Stepwise(score=Force(), steps=3, revives=True),
     Restarting(rule=ByScore(score=Magnitude()), kept=KeepSign(of=Reinit())),
     Restarting(rule=FEW, kept=ZeroShrunk()),
+]
+UNITS: list[Rule] = [
+    ByUnits(score=Magnitude()),
+    ByUnits(score=Saliency(), pool=Pool.L2, roles=(Role.MADE,)),
+    ByUnits(score=Random(), allocation=Uniform(), relative=False, least=2),
+    ByUnits(score=GraSP(), basis=Blocks(rows=1, columns=2)),
+    Restarting(rule=ByUnits(score=Magnitude()), kept=Reinit()),
 ]
 FREEZING: list[Rule] = [
     Restarting(rule=ByScore(score=Magnitude()), frozen_at=Rewound()),
@@ -237,6 +279,18 @@ def _often(recipe: Recipe) -> Recipe:
     )
 
 
+def _with_few(recipe: Recipe) -> Recipe:
+    """With a rule that takes few examples, and two cuts."""
+    rule: Any = recipe.rule
+    few = {
+        OptimalBrainSurgeon: FEW,
+        WoodFisher: WoodFisher(gradients=6),
+        LayerwiseLeastSquares: LayerwiseLeastSquares(batches=1, batch_size=20),
+        ByScore: ByScore(score=OBD(examples=4)),
+    }
+    return replace(recipe, rule=few[type(rule)], schedule=Densities(values=(0.5, 0.2)))
+
+
 RECIPES: list[Recipe] = [
     IMP,
     IMP_REWIND,
@@ -249,7 +303,7 @@ RECIPES: list[Recipe] = [
     KD_LR_REWIND,
     BERT_TICKET,
     replace(KD_TICKET, name="kd-ticket, switched off", retrain=Switched(at=30)),
-    replace(OBS, rule=FEW),
+    *(_with_few(find_recipe(name)) for name in SECOND_ORDER),
     replace(RIGL, dynamics=RigL(every=10)),
     *(_often(find_recipe(name)) for name in SPARSE_TRAINING),
     replace(_often(recipes.GRADUAL), name="gradual, together", rule=ByScore(score=Random())),
@@ -265,6 +319,12 @@ RECIPES: list[Recipe] = [
     replace(SNIP, name="snip, several", schedule=Densities(values=(0.5, 0.2, 0.05))),
     replace(IMP, name="dense alone", schedule=UpTo(of=Densities(), round=0)),
     replace(SNIP, name="snip, frozen", parametrisation=Frozen()),
+    recipes.UNITS,
+    replace(recipes.UNITS_ONESHOT, schedule=Densities(values=(0.5, 0.2))),
+    replace(recipes.UNITS, name="units, together", schedule=Geometric(keep=0.6)),
+    replace(SNIP, name="snip, units", rule=ByUnits(score=Saliency())),
+    replace(recipes.BLOCKS, rule=ByUnits(score=Magnitude(), basis=Blocks(rows=1, columns=2))),
+    replace(recipes.N_OF_M, rule=NOfM(score=Magnitude(), m=2)),
     replace(ONESHOT, name="one cut, frozen", rewind=ToStep(step=20), parametrisation=Frozen()),
     *(find_recipe(name) for name in FORESIGHT if name != "prospr"),
     replace(PROSPR, rule=ByScore(score=ProsPr(batch_size=40))),
@@ -325,6 +385,13 @@ def test_schedules(schedule: Schedule) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=named)
 def test_rules(rule: Rule) -> None:
     for world in worlds():
+        check_rule(rule, world, seed=1)
+
+
+@pytest.mark.parametrize("rule", UNITS, ids=named)
+def test_rules_that_cut_units(rule: Rule) -> None:
+    blocks = isinstance(basis_of(rule), Blocks)  # of 3 inputs of a convolution, there are no pairs
+    for world in worlds()[: 1 if blocks else 2]:
         check_rule(rule, world, seed=1)
 
 

@@ -15,15 +15,16 @@ from torch import Tensor
 
 from tombola.pieces.action import Action, Site
 from tombola.pieces.allocation import Allocation
+from tombola.pieces.basis import basis_of, counted
 from tombola.pieces.dynamics import Dynamics, Ending, Moment, Thinning
 from tombola.pieces.parametrisation import Parametrisation
 from tombola.pieces.rule import Rule
 from tombola.pieces.schedule import DENSE, Schedule, Target, round_half_up
 from tombola.pieces.score import Need, Score, Snapshot
 from tombola.recipes.controls import Control, control_loop, of_ticket, unclaimed
-from tombola.recipes.imp import IMP
+from tombola.recipes.imp import IMP, oneshot
 from tombola.recipes.job import Loop, NoDesk, job_key
-from tombola.recipes.recipe import Recipe, setting_of
+from tombola.recipes.recipe import Recipe, grow, setting_of
 from tombola.train.loop import train
 from tombola.train.select import Selection
 from tombola.train.training import Training
@@ -161,7 +162,8 @@ def check_schedule(schedule: Schedule, layers: Layers = LAYERS, judged: float = 
 def check_rule(
     rule: Rule, world: World | None = None, seed: int = 0, *, cuts_to_zero: bool = True
 ) -> None:
-    """Cuts keep exactly what is asked, only of what is left, also when all weights are equal.
+    """Cuts keep exactly what is asked, only of what is left, also when all weights are equal; of
+    units, where the rule has a basis.
 
     cuts_to_zero: whether it is for recipes whose cut weights are zero, rather than frozen.
 
@@ -169,16 +171,19 @@ def check_rule(
     """
     world = _world(rule, world)
     at, probe = _snapshot(world, seed, rule, cuts_to_zero), NetworkProbe(world, seed)
-    uneven = {layer.name: place * layer.count // 100 for place, layer in enumerate(at.layers)}
+    counts = counted(rule, at.layers, probe.coupling)
+    uneven = {one.name: place * one.count // 100 for place, one in enumerate(counts)}
     targets = [Target(round=n, density=density) for n, density in enumerate(DENSITIES)]
     tied = at.end.replaced({layer.name: torch.full(layer.shape, 0.5) for layer in at.layers})
     for now in (replace(at, mask=FULL), replace(at, mask=FULL, end=tied)):
         for target in (*targets, Target(round=len(targets), density=0.01, counts=uneven)):
             cut = _twice(rule, rule.cut, now, probe, target)
-            kept, asked = _kept(cut.mask, at.layers), rule.asks(at.layers, target)
+            of = cut.mask if basis_of(rule) is None or cut.units is None else cut.units
+            kept, asked = _kept(of, counts), rule.asks(counts, target)
             held = asked in (kept, sum(kept.values()))
             _claim(held, rule, f"keeps {kept}, was asked for {asked}")
-            held = cut.mask <= now.mask and set(cut.mask.names) <= set(kept)
+            scope = {layer.name for layer in at.layers}
+            held = cut.mask <= now.mask and set(cut.mask.names) <= scope
             _claim(held, rule, "keeps weights that were cut before, or cuts some out of scope")
             end = now.end if cut.params is None else cut.params
             _fits(rule, "cut", end, at.end)
@@ -249,7 +254,8 @@ def check_dynamics(dynamics: Dynamics, world: World | None = None, seed: int = 0
 
 def check_recipe(recipe: Recipe, world: World | None = None, seed: int = 0) -> None:
     """Its loop, run twice in memory, asks for the same jobs, gets the same bytes, and keeps the
-    promises of every run: exact counts, nested masks, cuts at +0.0 or frozen, starts left alone.
+    promises of every run: exact counts, masks nested in those they were cut from, cuts at +0.0 or
+    frozen, starts left alone.
 
     >>> import tombola as tb; tb.testing.check_recipe(tb.recipes.ONESHOT)
     """
@@ -266,12 +272,16 @@ def check_recipe(recipe: Recipe, world: World | None = None, seed: int = 0) -> N
         checks = {**turn.end.checks, **(turn.cut.checks if turn.cut else {})}
         held = turn.target in recipe.targets(world) and False not in checks.values()
         _claim(held, piece, f"has in round {where} {turn.target} and checks {checks}")
-        held = recipe.dynamics.moves or mask <= before
+        beside = recipe.loop in (grow, oneshot)  # all densities are cut from one network
+        held = recipe.dynamics.moves or beside or mask <= before
         _claim(held, piece, f"keeps weights in round {where} that it had cut before")
-        layers, moving = recipe.layers(world), turn.job.dynamics
+        counts, moving = recipe.counted(world), turn.job.dynamics
         anew = moving.redistributes or turn.job.parametrisation.redistributes
-        kept = _kept(turn.end.mask.load() if moving.moves else mask, layers)
-        asked = recipe.rule.asks(layers, turn.target) if where else _kept(FULL, layers)
+        of = turn.end.mask.load() if moving.moves else mask
+        if turn.cut is not None and turn.cut.units is not None:
+            of = turn.cut.units.load()
+        kept = _kept(of, counts)
+        asked = recipe.rule.asks(counts, turn.target) if where else _kept(FULL, counts)
         if anew and not isinstance(asked, int):
             asked = sum(asked.values())
         held = asked in (kept, sum(kept.values()))
@@ -357,8 +367,9 @@ def _content(value: Any) -> Any:
 def _snapshot(world: World, seed: int, piece: Any = None, cuts_to_zero: bool = True) -> Snapshot:
     """A network that has moved away from its start, a third of each tensor cut at random."""
     if piece is not None:
-        targets = (Target(round=1, density=0.5),)
-        reason = piece.refuses(setting_of(world, world.layers, world.layers, targets, cuts_to_zero))
+        targets, layers = (Target(round=1, density=0.5),), world.layers
+        of = counted(piece, layers, lambda: world.coupling)
+        reason = piece.refuses(setting_of(world, layers, of, targets, cuts_to_zero))
         _claim(reason is None, piece, f"refuses this world, so check it on another: {reason}")
     start, moved, kept = initial_params(world, seed), {}, {}
     for layer in world.layers:

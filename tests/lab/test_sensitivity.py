@@ -1,5 +1,6 @@
 """The scan of layers against one written out, and what it refuses."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 import tombola as tb
 from tombola.errors import CallError
 from tombola.lab.probe import SENSITIVITY, Sensitivity
-from tombola.testing import check_probe, toy_world
+from tombola.testing import check_probe, check_recipe, toy_world
 
 
 def test_the_scan_is_the_loss_with_one_layer_cut(tmp_path: Path) -> None:
@@ -40,6 +41,14 @@ def test_the_scan_is_the_loss_with_one_layer_cut(tmp_path: Path) -> None:
                 for place, name in enumerate(("loss_change", "accuracy_change")):
                     said = row["metrics"][name]["values"][seed]
                     assert said == pytest.approx(cut[place] - whole[place], rel=1e-4, abs=1e-5)
+    scan = tb.BySensitivity.of(probed.table("sensitivity"))
+    assert set(scan.curves) == {layer.name for layer in world.layers}
+    scanned = replace(
+        tb.recipes.ONESHOT,
+        rule=tb.ByScore(score=tb.Magnitude(), allocation=scan),
+        schedule=tb.Densities(values=(0.5,)),
+    )
+    check_recipe(scanned, world)
     hurt = rows["layers.0.weight", 0.125]["metrics"]["loss_change"]["values"]
     assert min(hurt) > 0.1
 

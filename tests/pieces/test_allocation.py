@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tombola.errors import RecipeError
-from tombola.pieces.allocation import ERK, Allocation, ByRate, Global, Uniform
+from tombola.pieces.allocation import ERK, Allocation, ByRate, BySensitivity, Global, Uniform
 from tombola.pieces.schedule import LayerRates, round_half_up
 from tombola.values.layer import Layer
 
@@ -241,3 +241,70 @@ def test_of_two_tensors_at_a_half_the_larger_goes_up() -> None:
 def test_global_asks_for_one_total() -> None:
     assert Global().counts(layers_of((5,), (3, 3), (4, 4)), 0.5) == 15
     assert Global().counts(layers_of(*LENET), 0.1122) == round(0.1122 * 266_200)
+
+
+# -- by a scan -------------------------------------------------------------------------------------
+
+SCAN = BySensitivity(
+    curves={
+        "l0": ((0.5, 1.0), (0.2, 4.0), (0.1, 3.0)),  # noise: sparser, and less lost
+        "l1": ((0.5, 0.5), (0.2, 0.5), (0.1, 8.0)),
+        "l2": ((0.5, -0.1), (0.2, 0.0), (0.1, 0.0)),  # minds nothing
+    }
+)
+
+
+def lost(curve: tuple[tuple[float, float], ...], density: float) -> float:
+    """On straight lines between the points of a curve, none below one before it."""
+    points, most = [(1.0, 0.0)], 0.0
+    for place, loss in curve:
+        most = max(most, loss)
+        points.append((place, most))
+    for (denser, below), (sparser, above) in pairwise(points):
+        if density >= sparser:
+            return below + (above - below) * (denser - density) / (denser - sparser)
+    return math.inf
+
+
+@pytest.mark.parametrize("density", [0.95, 0.8, 0.5, 0.35, 0.2])
+def test_by_sensitivity_all_tensors_lose_the_same_where_their_scan_goes(density: float) -> None:
+    layers = layers_of((100, 100), (100, 100), (100, 100))
+    counts = SCAN.counts(layers, density)
+    assert sum(counts.values()) == round_half_up(density * 30_000)
+    losses = [lost(SCAN.curves[name], count / 10_000) for name, count in counts.items()]
+    ends = [curve[-1][0] for curve in SCAN.curves.values()]
+    inside = [
+        loss
+        for loss, count, end in zip(losses, counts.values(), ends, strict=True)
+        if end * 10_000 + 1 < count < 10_000
+    ]
+    assert max(inside, default=0.0) - min(inside, default=0.0) < 0.02
+    assert counts["l2"] <= counts["l1"] <= counts["l0"]
+
+
+def test_by_sensitivity_goes_on_in_proportion_below_the_scan() -> None:
+    layers = layers_of((100, 100), (50, 100), (10, 100))
+    counts = SCAN.counts(layers, 0.05)
+    assert counts == {"l0": 500, "l1": 250, "l2": 50}
+    assert SCAN.counts(layers, 1.0) == {"l0": 10_000, "l1": 5_000, "l2": 1_000}
+
+
+def test_by_sensitivity_reads_the_table_of_the_probe() -> None:
+    def row(tensor: str, density: float, loss: float | None, accuracy: float) -> dict[str, object]:
+        metrics = {"loss_change": {"mean": loss}, "accuracy_change": {"mean": accuracy}}
+        return {"tensor": tensor, "density": density, "metrics": metrics}
+
+    rows = [row("a", 0.1, 2.0, -0.3), row("a", 0.5, 1.0, -0.1), row("b", 0.5, 0.1, 0.0)]
+    assert BySensitivity.of(rows).curves == {"a": ((0.5, 1.0), (0.1, 2.0)), "b": ((0.5, 0.1),)}
+    by_accuracy = BySensitivity.of(rows, "accuracy_change").curves
+    assert by_accuracy["a"] == ((0.5, 0.1), (0.1, 0.3))
+    with pytest.raises(RecipeError, match=r"loss_change of 'c' at density 0.5 has no value"):
+        BySensitivity.of([row("c", 0.5, None, 0.0)])
+
+
+def test_by_sensitivity_refuses_a_network_it_has_not_scanned_and_broken_curves() -> None:
+    with pytest.raises(RecipeError, match=r"no curve for \['l3'\]; it has \['l0', 'l1', 'l2'\]"):
+        SCAN.counts(layers_of(*LENET, (2, 2)), 0.5)
+    for curve in ((), ((0.1, 1.0), (0.5, 2.0)), ((1.0, 0.0),), ((0.5, math.nan),), ((0.0, 1.0),)):
+        with pytest.raises(RecipeError, match="the curve of 'a' is"):
+            BySensitivity(curves={"a": curve})

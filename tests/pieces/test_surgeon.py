@@ -147,6 +147,9 @@ class TinyProbe:
     def loss(self, params: Mapping[str, Tensor], batch: Any) -> Tensor:
         return F.cross_entropy(self.outputs(params, batch), batch[1])
 
+    def loss_at(self, outputs: Tensor, batch: Any) -> Tensor:
+        return F.cross_entropy(outputs, batch[1])
+
     def outputs(self, params: Mapping[str, Tensor], batch: Any) -> Tensor:
         return (batch[0] @ params["first"].T + params["bias"]).tanh() @ params["last"].T
 
@@ -249,6 +252,35 @@ def test_towards_infinite_damping_the_order_is_that_of_the_magnitudes() -> None:
     assert cut.mask.digest == by_size.mask.digest
 
 
+class Regression(TinyProbe):
+    """Squared error of a linear model, one number out."""
+
+    def batches(self, count: int, size: int) -> list[tuple[Tensor, Tensor]]:
+        inputs, targets = regression()
+        return list(zip(inputs.split(size), targets.split(size), strict=True))[:count]
+
+    def loss_at(self, outputs: Tensor, batch: Any) -> Tensor:
+        return (outputs[:, 0] - batch[1]).square().mean() / 2
+
+    def outputs(self, params: Mapping[str, Tensor], batch: Any) -> Tensor:
+        return batch[0] @ params["w"].T
+
+
+@pytest.mark.parametrize("keep", [1, 11, 29])
+def test_of_a_linear_regression_the_rule_leaves_the_exact_optimum_of_the_rest(keep: int) -> None:
+    inputs, targets = regression()
+    params = Params({"w": refit(list(range(N)), inputs, targets)[None]})
+    layers = (Layer(name="w", shape=(1, N), kind="output", rate=0.9),)
+    at = Snapshot(start=params, end=params, mask=FULL, layers=layers)
+    rule = OptimalBrainSurgeon(examples=80, damping=1e-12)
+    cut = rule.cut(at, Regression(), Target(round=1, density=keep / N))
+    assert cut.params is not None
+    places = cut.mask["w"][0].nonzero().squeeze(1).tolist()
+    assert len(places) == keep
+    best = refit(places, inputs, targets)
+    torch.testing.assert_close(cut.params["w"][0], best, rtol=0, atol=1e-7)
+
+
 # -- what it refuses --------------------------------------------------------------------------
 
 
@@ -259,23 +291,28 @@ def setting(**changes: Any) -> Setting:
         "examples": 1_000,
         "steps": 10,
         "objective": "CrossEntropy",
+        "outputs": 3,
     }
     return Setting(**facts | changes)
 
 
-def test_refuses_too_few_examples_and_another_objective() -> None:
+def test_refuses_too_few_examples_and_a_loss_that_is_not_one_of_outputs() -> None:
     assert "there are 999" in str(OptimalBrainSurgeon().refuses(setting(examples=999)))
-    assert "MyLoss" in str(OptimalBrainSurgeon().refuses(setting(objective="MyLoss")))
+    reason = str(OptimalBrainSurgeon().refuses(setting(objective="MyLoss", outputs=None)))
+    assert "a loss of one tensor of outputs" in reason and "MyLoss" in reason
+    assert "WoodFisher" in reason
 
 
 def test_refuses_more_weights_than_its_limit_and_says_what_to_do() -> None:
     assert OptimalBrainSurgeon(limit=24).refuses(setting()) is None
-    assert OptimalBrainSurgeon(limit=23).refuses(setting()) == (
-        "OptimalBrainSurgeon inverts the Hessian of all 24 weights in scope at once, its limit is "
-        "23. Take a smaller network (the world `digits-small` has one), exclude tensors in the "
-        "recipe's scope, raise `limit` if memory and time allow, or use another rule, such as "
-        "ByScore(score=Magnitude())."
+    wide = (Layer(name="wide", shape=(784, 300), kind="linear", rate=0.8),)
+    assert OptimalBrainSurgeon().refuses(setting(layers=wide)) == (
+        "OptimalBrainSurgeon inverts the Hessian of all 235,200 weights in scope at once: 1,659.6 "
+        "GB of memory, and its limit is 5,000 weights. Take a form that scales, `woodfisher` "
+        "(WoodFisher) or `layerwise` (LayerwiseLeastSquares); a smaller network (the world "
+        "`digits-small` has one); leave tensors out by the recipe's scope; or raise `limit`."
     )
+    assert OptimalBrainSurgeon(limit=23).refuses(setting()) is not None
 
 
 def test_refuses_to_keep_more_than_is_left() -> None:
@@ -299,7 +336,7 @@ def test_refuses_fields_out_of_range(wrong: dict[str, Any]) -> None:
 
 
 def test_needs_training_and_examples() -> None:
-    assert OptimalBrainSurgeon().needs == {Need.TRAINED, Need.BATCHES}
+    assert OptimalBrainSurgeon().needs == {Need.TRAINED, Need.BATCHES, Need.OUTPUTS}
 
 
 # -- a trained network ------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tombola.errors import CallError, ShipError, WorldError
 from tombola.lookup import find_world
 from tombola.out.ship.formats import check_format
+from tombola.out.ship.onnx import exported
 from tombola.recipes import MULTI_PRIZE
 from tombola.recipes.job import NoDesk
 from tombola.recipes.jobs import Train
@@ -152,6 +153,19 @@ def test_every_executor_trains_the_binary_network(executor: str) -> None:
         ends.append(job.run(NoDesk()).params.load())
     for name, tensor in ends[0].items():
         torch.testing.assert_close(ends[1][name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_onnx_takes_the_signs_along() -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    world = binarised(toy_world())
+    network, inputs = world.new_network(0).eval(), world.train.inputs[:9]
+    session = onnxruntime.InferenceSession(
+        exported(network, inputs[:2]), providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), network(inputs))
 
 
 def test_multi_prize_tickets_with_binary_activations() -> None:

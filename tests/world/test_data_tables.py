@@ -112,8 +112,12 @@ def text_labels() -> datasets.Dataset:
     [
         (text_labels, r"labels in 'label' are text.*data\.class_encode_column\('label'\) before"),
         (
-            lambda: datasets.Dataset.from_dict({"a": [1], "b": [2], "label": [0]}),
-            r"a table with columns a, b, label; want one of inputs and one of labels\. Take two",
+            lambda: datasets.Dataset.from_dict({"label": [0]}),
+            r"a table with columns label; want one of inputs, or several of numbers.*Take some",
+        ),
+        (
+            lambda: datasets.Dataset.from_dict({"a": [1], "text": ["no"], "label": [0]}),
+            r"'text' holds string; want .*data\.remove_columns\('text'\)",
         ),
         (lambda: datasets.Dataset.from_dict({"x": [1], "z": [2]}), r"with columns x, z"),
         (lambda: table().select([]), r"the data set is empty"),

@@ -78,6 +78,7 @@ UNCHANGED: dict[str, list[Any]] = {
     "margin": [0.1],
     "rates": [{"linear": 0.5}, 0.5],
     "unpruned": [("layers.1.*",)],
+    "pruned": [("layers.*.bias",)],
     "thin": [lambda factor: toy_net()],
 }
 
@@ -304,7 +305,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": shaky}, r"gives other initial values for the same seed"),
     (
         {"model": lambda: nn.Sequential(nn.Linear(6, 3), nn.Unflatten(1, (3, 1)))},
-        r"output is \(2, 3, 1\); want a tensor \(examples, classes\)",
+        r"output is torch.float32 \(2, 3, 1\); want a tensor \(examples, classes\)",
     ),
     ({"train": (X[:0], Y[:0])}, r"train: no examples"),
     ({"validation": (X[:0], Y[:0])}, r"validation: no examples; want at least one"),

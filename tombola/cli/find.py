@@ -12,6 +12,7 @@ from tombola.cli.options import (
     Asked,
     JobsOption,
     JsonOption,
+    MinutesOption,
     RecipeName,
     StoreOption,
     question_and_plan,
@@ -36,6 +37,7 @@ def find(
     asked: Asked,
     *,
     jobs: JobsOption = None,
+    minutes: MinutesOption = None,
     yes: Annotated[bool, Parameter(help="Start even if it takes more than an hour.")] = False,
     track: Annotated[
         list[str] | None,
@@ -58,7 +60,7 @@ def find(
 
     folder = store_folder(store)
     trackers = [tracker_named(text, folder, warn=complain) for text in track or ()]
-    question, plan = question_and_plan(recipe, asked, jobs, store)
+    asked, question, plan = question_and_plan(recipe, asked, jobs, store, minutes)
     if not quiet:
         print("\n".join(plan_lines(plan)), file=sys.stderr, flush=True)
     if plan["seconds"] > ASK_ABOVE and not yes:
@@ -90,6 +92,7 @@ def plan(
     asked: Asked,
     *,
     jobs: JobsOption = None,
+    minutes: MinutesOption = None,
     power: Annotated[
         bool,
         Parameter(help="Say how many seeds the rule needs, from those of --seeds that are stored."),
@@ -106,7 +109,7 @@ def plan(
 
     if margin is not None and not power:
         raise CallError(f"--margin {margin:g} is about --power, which was not asked for.")
-    question, document = question_and_plan(recipe, asked, jobs, store)
+    asked, question, document = question_and_plan(recipe, asked, jobs, store, minutes)
     if not power:
         return Answer(document, lambda console: show_plan(console, document), as_json)
     found = _power(question, asked.names(recipe), store, margin)

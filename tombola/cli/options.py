@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -32,6 +32,12 @@ RecipeName = Annotated[
     ),
 ]
 StudyName = Annotated[str, Parameter(help="The first digits of a study, or latest.")]
+MinutesOption = Annotated[
+    float | None,
+    Parameter(
+        help="How long all of it may take: trainings get as many steps as fit, at most the world's."
+    ),
+]
 JobsOption = Annotated[int | None, Parameter(help="Processes at once. Default: one for each core.")]
 WORLD_HELP = (
     "A world of the catalogue (tombola ls worlds); NETWORK@IMAGES, as conv2@flowers or "
@@ -157,19 +163,35 @@ def store_to_read(given: Path | None) -> "Store":
 
 
 def question_and_plan(
-    recipe: str, asked: Asked, jobs: int | None, store: Path | None
-) -> "tuple[Question, dict[str, Any]]":
-    """The whole call, checked, and what it would take. Nothing is written."""
+    recipe: str,
+    asked: Asked,
+    jobs: int | None,
+    store: Path | None,
+    minutes: float | None = None,
+) -> "tuple[Asked, Question, dict[str, Any]]":
+    """The whole call, checked, and what it would take. Nothing is written.
+
+    What was asked comes back with the steps that fit into `minutes` in its world's name, so that
+    whoever asks by it asks for the same study.
+    """
+    from tombola.lab.budget import within
     from tombola.lab.plan import plan
     from tombola.lab.store import Store
 
     jobs = cores() if jobs is None else jobs
+    if minutes is not None and ",steps=" in asked.on:
+        raise CallError(f"--minutes chooses the steps, --on {asked.on} does too; leave one out.")
     if jobs < 1:
         raise CallError(f"--jobs {jobs}: want a number of processes, 1 or more.")
     begin_work()
     try:
         question = asked.question(recipe)
-        return question, plan(question, Store(store_folder(store), create=False), jobs=jobs)
+        if minutes is not None:
+            whole = question.world.steps
+            question = within(question, minutes, jobs=jobs)
+            if question.world.steps != whole:
+                asked = replace(asked, on=f"{asked.on},steps={question.world.steps}")
+        return asked, question, plan(question, Store(store_folder(store), create=False), jobs=jobs)
     except TombolaError:
         raise
     except Exception as error:

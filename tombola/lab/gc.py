@@ -18,7 +18,8 @@ from tombola.lab.store import Held, Store
 HOUR = 3600.0
 TICK = 1.0  # seconds by which the clock of a file system may lag behind ours
 RESULTS = ("calls", "objects", "checkpoints", "legs")
-ORDER = ("work", "studies", "probes", "reports", *RESULTS, "damaged", "temporary", "claims")
+OF_STUDIES = ("studies", "probes", "benches", "reports")
+ORDER = ("work", *OF_STUDIES, *RESULTS, "damaged", "temporary", "claims")
 
 
 class Why(Enum):
@@ -79,6 +80,7 @@ class _Marks(dict[tuple[str, str], Why]):
         The checkpoints of its trainings are not among them: all of these are finished.
         """
         self.mark("studies", name, Why.NEEDED)
+        self.mark("benches", name, Why.NEEDED)
         self.mark("reports", name, Why.NEEDED)
         for key in facts["calls"]:
             self.call(key, Why.NEEDED)
@@ -157,8 +159,8 @@ def sweep(store: Store, drop: Collection[str] = (), *, unused_for: float = HOUR)
 
 
 def _study_of(held: Held) -> str | None:
-    """The study a file is the record, a damaged record, a probe, or the report of."""
-    if held.part in ("studies", "probes", "reports"):
+    """The study a file is the record, a damaged record, a probe, a bench, or the report of."""
+    if held.part in OF_STUDIES:
         return held.name
     of_study = held.part == "damaged" and held.name.startswith("studies-")
     return held.name.removeprefix("studies-")[:64] if of_study else None

@@ -1,14 +1,15 @@
 """What a study would train, what is stored already, and about how long and how large it gets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tombola.lab.pace import pace_of
+from tombola.lab.pace import Pace, pace_of
 from tombola.lab.question import Question
 from tombola.lab.runner import Runner, Tally
 from tombola.lab.store import Store
 from tombola.recipes.job import Job, job_key
 from tombola.recipes.jobs import Train
+from tombola.recipes.recipe import Round
 from tombola.world.world import World, initial_params
 
 SECONDS_PER_JOB = 0.1  # a fork, its first operations, digests, files
@@ -20,8 +21,7 @@ def plan(question: Question, store: Store, *, jobs: int = 1, timed: bool = True)
     timed: make a few discarded steps to estimate seconds; else `seconds` is None.
     """
     runner = Runner(store, None)
-    rounds = runner.drive(question.loops())
-    density = {job_key(one.job): one.target.density for of in rounds.values() for one in of}
+    density = densities_of(runner.drive(question.loops()))
     return {
         "schema": 1,
         "study": question.digest,
@@ -36,6 +36,11 @@ def plan(question: Question, store: Store, *, jobs: int = 1, timed: bool = True)
     }
 
 
+def densities_of(rounds: Mapping[Any, Sequence[Round]]) -> dict[str, float]:
+    """What each training keeps, by key. rounds: what trials returned."""
+    return {job_key(one.job): one.target.density for of in rounds.values() for one in of}
+
+
 def outlook(
     tally: Tally,
     world: World,
@@ -48,15 +53,11 @@ def outlook(
 
     density: of trainings, by key; those left out are of the whole network.
     """
-    waiting, stored, known = tally.run, tally.stored, density or {}
-    trainings = {key: job for key, job in waiting.items() if isinstance(job, Train)}
+    stored, trainings, known = tally.stored, trainings_of(tally), density or {}
     seconds: float | None = 0.0 if not trainings else None
     if timed and trainings:
         pace = pace_of(world, min(known.values(), default=1.0))
-        work = sum(pace.of(training, known.get(key, 1.0)) for key, training in trainings.items())
-        steps = sum(training.steps for training in trainings.values())
-        chain = work * tally.longest / max(1, steps)
-        seconds = round(max(work / jobs, chain) + SECONDS_PER_JOB * len(waiting) / jobs, 1)
+        seconds = seconds_of(tally, pace, jobs, known)
     return {
         "trainings": {"stored": _trainings(stored), "to_run": len(trainings)},
         "steps": {
@@ -67,6 +68,19 @@ def outlook(
         "seconds": seconds,
         "disk_bytes": disk_bytes(world, len(trainings)),
     }
+
+
+def trainings_of(tally: Tally) -> dict[str, Train]:
+    """Those to run, by key."""
+    return {key: job for key, job in tally.run.items() if isinstance(job, Train)}
+
+
+def seconds_of(tally: Tally, pace: Pace, jobs: int, density: Mapping[str, float]) -> float:
+    """What the jobs to run take, so many at once. density: see `outlook`."""
+    trainings = trainings_of(tally)
+    work = sum(pace.of(training, density.get(key, 1.0)) for key, training in trainings.items())
+    chain = work * tally.longest / max(1, sum(training.steps for training in trainings.values()))
+    return round(max(work / jobs, chain) + SECONDS_PER_JOB * len(tally.run) / jobs, 1)
 
 
 def _trainings(jobs: dict[str, Job]) -> int:

@@ -102,7 +102,8 @@ class Question:
             if condition.metric not in measured:
                 raise VerdictError(
                     f"rule {self.rule.name!r} looks at {condition.metric!r}, world "
-                    f"{self.world.name!r} measures {list(measured)}. Judge by another rule."
+                    f"{self.world.name!r} measures {list(measured)}. Judge by another rule, for "
+                    f'example rule=tombola.matching({measured[0]!r}, better="less").'
                 )
 
     @cached_property
@@ -123,6 +124,7 @@ class Question:
                 self.arms,
                 self.rule,
                 self.control_rounds,
+                *([["pruned", self.world.pruned]] if self.world.pruned else []),
                 *self._other_worlds,
             ]
         )

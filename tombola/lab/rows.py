@@ -9,6 +9,7 @@ from tombola.lab.statistics import summarise
 from tombola.lab.verdict import TICKET
 from tombola.pieces.basis import basis_of
 from tombola.pieces.schedule import round_half_up
+from tombola.recipes.cost import training_cost
 from tombola.recipes.job import job_key
 from tombola.recipes.recipe import Recipe, Round
 
@@ -110,16 +111,20 @@ def trials_of(question: Question, rounds: Rounds) -> list[dict[str, Any]]:
     record has the validation curve. kept: weights by layer. spent: optimiser steps to find and
     train it, from the initial values on. cuts_to_zero: whether its cut weights are zero, rather
     than frozen at other values. executor: what made its steps; why_dense: why the plain one did,
-    where another was asked for or looked at.
+    where another was asked for or looked at. products: what it multiplied (`training_cost`), in a
+    study where masks move; None elsewhere.
     """
-    return [_reference(question, trial, turn) for trial, turns in rounds.items() for turn in turns]
+    turns = [(trial, turn) for trial, of in rounds.items() for turn in of]
+    moving = any(turn.job.dynamics.moves for _, turn in turns)
+    return [_reference(question, trial, turn, moving) for trial, turn in turns]
 
 
-def _reference(question: Question, trial: Trial, turn: Round) -> dict[str, Any]:
+def _reference(question: Question, trial: Trial, turn: Round, moving: bool) -> dict[str, Any]:
     kept = _kept_by_layer(question, turn)
     own = not isinstance(question.arms.get(trial.arm), Recipe)  # in the basis of the study's recipe
     units = turn.cut.units if turn.cut is not None and own else None
     density = turn.target.density if units is None else sum(kept.values()) / question.total
+    products = training_cost(turn.job, turn.end, question.world) if moving else None
     return {
         "arm": trial.arm,
         "seed": trial.seed,
@@ -138,4 +143,5 @@ def _reference(question: Question, trial: Trial, turn: Round) -> dict[str, Any]:
         "cuts_to_zero": turn.job.parametrisation.cuts_to_zero,
         "executor": turn.end.executor,
         "why_dense": turn.end.why_dense,
+        "products": products,
     }

@@ -6,6 +6,7 @@
     legs/<trajectory>/<step>        unfinished (or continuable) trainings
     studies/<digest>.json           finished studies
     probes/<study>/<digest>.json    what probes of a study found
+    benches/<study>.json            what shipping its tickets gains on this machine
     reports/<digest>.html           a page for each, where one was made
     work/, claims/                  who is at work (see `presence`)
     damaged/                        what did not have the digest it was named by
@@ -48,6 +49,7 @@ _PARTS = {
         "temporary": r"(?:.+/)?(\.[^/]+\.\d+\.(?:[0-9a-f]{8}|part))",
         "studies": r"studies/([0-9a-f]{64})\.json",
         "probes": r"probes/([0-9a-f]{64})/[0-9a-f]{64}\.json",
+        "benches": r"benches/([0-9a-f]{64})\.json",
         "reports": r"reports/([0-9a-f]{64})\.html",
         "calls": r"calls/../([0-9a-f]{64})\.json",
         "objects": r"objects/../([0-9a-f]{64})\.safetensors",
@@ -408,6 +410,13 @@ class Store:
         found = [self.read_probe(study, of.path.stem) for of in held if of.part == "probes"]
         known = [content for content in found if content is not None]
         return sorted(known, key=lambda of: (of["document"]["probe"], of["document"]["digest"]))
+
+    def write_bench(self, study: str, content: Mapping[str, Any]) -> None:
+        self._write_json(self.folder / "benches" / f"{study}.json", content)
+
+    def read_bench(self, study: str) -> dict[str, Any] | None:
+        """What was measured of a study's shipped tickets last; None where nothing was."""
+        return self._read_json(self.folder / "benches" / f"{study}.json")
 
     # -- who is at work ----------------------------------------------------------------------
 

@@ -231,13 +231,16 @@ def find(
     rule: Rule | str = "matching",
     controls_at: str = "judged",
     jobs: int = 1,
+    minutes: float | None = None,
     store: Store | str | Path = ".tombola",
     watchers: Sequence[Watcher] = (),
 ) -> Study:
     """Find tickets, train the controls, judge.
 
     seeds: how many, or which. arms: names of controls, controls, or other recipes to compare with.
-    jobs: processes at once; 1 works in this process. store: a folder, made if it is not there.
+    jobs: processes at once; 1 works in this process. minutes: trainings are made as short as it
+    takes for all of it to be done in so many (`tombola.lab.budget`); the study's world then names
+    its steps, and repeats with them. store: a folder, made if it is not there.
     watchers: told what happens (see `tombola.lab.events`), for example trackers.
 
     Returns the study; the same call again trains nothing.
@@ -253,6 +256,10 @@ def find(
         rule=rule_named(rule),
         controls_at=controls_at,
     )
+    if minutes is not None:
+        from tombola.lab.budget import within  # here: it plans studies itself
+
+        question = within(question, minutes, jobs=jobs)
     store = store if isinstance(store, Store) else Store(store)
     return answer(question, store, jobs=jobs, watchers=watchers)
 

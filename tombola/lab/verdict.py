@@ -9,7 +9,7 @@ Differences are turned so that positive is always in the ticket's favour.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
@@ -182,6 +182,33 @@ MATCHING: Final = Rule(
     summary="Final test accuracy: matches dense within the world's margin, beats both controls.",
 )
 """The default: final test accuracy, at the density that the world declares before training."""
+
+
+def matching(metric: str, *, better: Literal["more", "less"] = "more") -> Rule:
+    """The rule `matching` about another metric; the world's margin is then in its unit.
+
+    metric: as in a study's rows: `test_mae` for a metric `mae`, `test_loss`.
+
+    Raises:
+        VerdictError: `better` is neither "more" nor "less".
+
+    >>> [condition.direction for condition in matching("test_mae", better="less").conditions]
+    [-1, -1, -1]
+    """
+    if better not in ("more", "less"):
+        raise VerdictError(f"matching(better={better!r}): want 'more' or 'less'.")
+    direction: Direction = 1 if better == "more" else -1
+    return replace(
+        MATCHING,
+        name=f"matching-{metric}",
+        conditions=tuple(
+            replace(condition, metric=metric, direction=direction)
+            for condition in MATCHING.conditions
+        ),
+        summary=f"{metric}, {better} is better: matches dense within the world's margin, beats "
+        "both controls.",
+    )
+
 
 RULE_2019: Final = Rule(
     name="2019",

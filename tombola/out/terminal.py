@@ -71,7 +71,11 @@ def show_study(console: "Console", study: "Study") -> None:
 
 def table_of(rows: Iterable[Mapping[str, Any]], judged_round: int) -> "Table":
     """A row for each arm and round."""
-    table = columns("arm", right=("round", "density", "kept", "test accuracy", "stop step", "n"))
+    rows = list(rows)
+    metric = shown_metric(rows)
+    said = fraction if metric.endswith("accuracy") else "{:.4g}".format
+    named = metric.replace("_", " ")
+    table = columns("arm", right=("round", "density", "kept", named, "stop step", "n"))
     arm = None
     for row in rows:
         if arm not in (None, row["arm"]):
@@ -82,12 +86,23 @@ def table_of(rows: Iterable[Mapping[str, Any]], judged_round: int) -> "Table":
             f"{row['round']}{'*' if judged else ' '}",
             fraction(row["density"]),
             f"{row['kept']:,}",
-            mean_of(row["metrics"].get("test_accuracy"), fraction),
+            mean_of(row["metrics"].get(metric), said),
             mean_of(row["metrics"]["stop_step"], "{:,.0f}".format),
             _n(row),
             style="bold" if judged else "",
         )
     return table
+
+
+def shown_metric(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The test metric that a table shows: accuracy, else the first that is no loss, else the loss.
+
+    >>> shown_metric([{"metrics": {"test_loss": {}, "test_mae": {}, "stop_step": {}}}])
+    'test_mae'
+    """
+    names = [name for row in rows for name in row["metrics"] if name.startswith("test_")]
+    others = [name for name in names if name != "test_loss"]
+    return "test_accuracy" if "test_accuracy" in names else next(iter([*others, "test_loss"]))
 
 
 def fraction(value: float) -> str:

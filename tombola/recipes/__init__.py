@@ -43,6 +43,7 @@ from tombola.recipes.deconstructing import (
     SURVIVOR_REINIT,
 )
 from tombola.recipes.distil import KD_LR_REWIND, KD_REWIND, KD_TICKET
+from tombola.recipes.early_bird import EARLY_BIRD, EARLY_BIRD_RESET
 from tombola.recipes.edge_popup import (
     EDGE_POPUP,
     EDGE_POPUP_GLOBAL,
@@ -61,6 +62,7 @@ from tombola.recipes.foresight import (
     RANDOM_AT_START,
     SYNFLOW,
 )
+from tombola.recipes.greedy import GREEDY, GREEDY_RETRAINED
 from tombola.recipes.imp import IMP, IMP_CONTINUED, IMP_REWIND, ONESHOT
 from tombola.recipes.recipe import Recipe, Round, grow, iterate
 from tombola.recipes.retraining import (
@@ -117,6 +119,7 @@ from tombola.recipes.sparse_training import (
     SNFS,
     STATIC,
     STATIC_FAN_IN,
+    STATIC_SCALED,
     STATIC_UNIFORM,
 )
 from tombola.recipes.transfer import BERT_TICKET, transferred
@@ -127,6 +130,8 @@ __all__ = [
     "BERT_TICKET",
     "BLOCKS",
     "DEEP_R",
+    "EARLY_BIRD",
+    "EARLY_BIRD_RESET",
     "EDGE_POPUP",
     "EDGE_POPUP_GLOBAL",
     "EDGE_POPUP_KAIMING",
@@ -137,6 +142,8 @@ __all__ = [
     "FREEZE_GROWN_ZERO_SHRUNK",
     "FREEZE_INIT",
     "GRASP",
+    "GREEDY",
+    "GREEDY_RETRAINED",
     "GRADUAL",
     "GRADUAL_UNIFORM",
     "GRANET",
@@ -221,6 +228,7 @@ __all__ = [
     "SNIP",
     "STATIC",
     "STATIC_FAN_IN",
+    "STATIC_SCALED",
     "STATIC_UNIFORM",
     "SUPERMASK",
     "SUPERMASK_CONSTANT",

@@ -113,6 +113,10 @@ RECIPES: dict[str, str] = {
         name: f"tombola.recipes.second_order:{name.replace('-', '_').upper()}"
         for name in SECOND_ORDER
     },
+    "early-bird": "tombola.recipes.early_bird:EARLY_BIRD",
+    "early-bird-reset": "tombola.recipes.early_bird:EARLY_BIRD_RESET",
+    "greedy": "tombola.recipes.greedy:GREEDY",
+    "greedy-retrained": "tombola.recipes.greedy:GREEDY_RETRAINED",
     "rigl": "tombola.recipes.rigl:RIGL",
     **{
         name: f"tombola.recipes.sparse_training:{name.replace('-', '_').upper()}"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import tombola.pieces.dynamics as masks  # whole: recipes have the names of dynamics
-from tombola.pieces.action import FanIn
+from tombola.pieces.action import FanIn, Rescaled, Rewound
 from tombola.pieces.allocation import Uniform
 from tombola.pieces.restarting import Restarting
 from tombola.pieces.rule import ByScore
@@ -84,6 +84,14 @@ STATIC_FAN_IN, RIGL_FAN_IN = (
         rule=Restarting(rule=recipe.rule, kept=FanIn()),
     )
     for recipe in (STATIC, RIGL)
+)
+STATIC_SCALED = replace(
+    STATIC,
+    name="static-scaled",
+    source="as compared with values by fan-in by Evci et al. 2022 (arXiv 2010.03533), after Liu et "
+    "al. 2019 (arXiv 1810.05270): static, with each tensor's initial values divided by the root of "
+    "its density",
+    rule=Restarting(rule=STATIC.rule, kept=Rescaled(of=Rewound(), power=0.5)),
 )
 # In-time over-parameterisation, for trainings of tens of thousands of steps: longer between
 # updates, half of the connections exchanged, to the end.

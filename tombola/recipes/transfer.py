@@ -28,7 +28,8 @@ from tombola.recipes.worlds import once
 from tombola.values.handle import Handle
 from tombola.values.params import Params
 from tombola.values.point import Point
-from tombola.world.pretrained import is_one_of, misfits
+from tombola.world.layers import is_one_of
+from tombola.world.pretrained import misfits
 from tombola.world.world import World, initial_params
 
 

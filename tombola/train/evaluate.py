@@ -1,10 +1,13 @@
 """Metrics of a network on a split."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
 from tombola.values.rng import borrowed_generators
 from tombola.world.batch import nested
+from tombola.world.calling import called
 from tombola.world.data.split import Split
 from tombola.world.objective import Call
 from tombola.world.world import World
@@ -24,7 +27,7 @@ def evaluate(
     numerics = world.numerics
     numerics.place(network)
     split = split.on(numerics.torch_device)
-    compute = network if call is None else call
+    compute = partial(called, network) if call is None else call
     metrics = world.objective.metrics
     states = {metric.name: metric.init() for metric in metrics}
     was_training = network.training

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from tombola.values.rng import borrowed_generators
-from tombola.world.batch import Batch, nested
+from tombola.world.batch import Batch, joined, nested
+from tombola.world.calling import called
 from tombola.world.objective import Call, Objective
 from tombola.world.prepare import draws
 from tombola.world.world import World
@@ -65,16 +67,7 @@ def remembered(network: Call, world: World) -> Remembered:
             fresh = start - first  # examples before it were answered by the batch before
             outputs = network(batch.inputs)
             answers.append(nested(lambda tensor, skip=fresh: tensor[skip:], outputs))
-    return Remembered(_joined(answers))
-
-
-def _joined(parts: list[Any]) -> Any:
-    """Nested tensors of one structure, one after the other."""
-    flat: list[list[torch.Tensor]] = [[] for _ in parts]
-    for place, part in enumerate(parts):
-        nested(flat[place].append, part)
-    whole = iter([torch.cat(same) for same in zip(*flat, strict=True)])
-    return nested(lambda _: next(whole), parts[0])
+    return Remembered(joined(answers))
 
 
 def answering(
@@ -85,7 +78,8 @@ def answering(
     Remembered where preparing an example never draws anything, else live. That depends on the world
     alone, so a training continued is the training uninterrupted.
     """
-    networks: dict[str, Call] = {**getattr(objective, "brings", {}), **given}
+    handed = {name: partial(called, network) for name, network in given.items()}
+    networks: dict[str, Call] = {**getattr(objective, "brings", {}), **handed}
     if draws(world.prepare):
         return {name: Live(network) for name, network in networks.items()}
     return {name: remembered(network, world) for name, network in networks.items()}

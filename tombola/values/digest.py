@@ -108,7 +108,9 @@ def tensor_digest(tensor: Tensor) -> str:
     return hashed.hexdigest()
 
 
-LIBRARIES = frozenset({"transformers"})  # too entangled to be told by their code
+# Too entangled to be told by their code.
+LIBRARIES = frozenset({"transformers", "timm", "torchvision", "diffusers", "peft"})
+FOUNDATIONS = LIBRARIES | {"torch", "numpy"}  # the same where a user's code holds a part of them
 
 
 def code_identity(thing: Any) -> str:
@@ -121,14 +123,18 @@ def code_identity(thing: Any) -> str:
     installed stands for the code.
     """
     name = f"{thing.__module__}.{thing.__qualname__}"
-    package = name.split(".")[0]
-    if package in LIBRARIES:
-        return f"{name}@{sys.modules[package].__version__}"
+    if name.split(".")[0] in LIBRARIES:
+        return _at_version(thing)
     version = getattr(thing, "version", 1)
     if name.startswith("tombola."):
         return f"{name}@{version}"
     text = json.dumps(_code(thing, set()), sort_keys=True, separators=(",", ":"))
     return f"{name}@{version}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _at_version(thing: Any) -> str:
+    package = str(thing.__module__).split(".")[0]
+    return f"{thing.__module__}.{thing.__qualname__}@{sys.modules[package].__version__}"
 
 
 # What a dataclass or Python itself adds to a class: it follows from the fields.
@@ -184,8 +190,10 @@ def _held(cell: types.CellType, seen: set[int]) -> Any:
         value = cell.cell_contents
     except ValueError:
         return "empty"
-    is_code = isinstance(value, (types.FunctionType, type))
-    return _code(value, seen) if is_code else canonical(value)
+    if not isinstance(value, (types.FunctionType, type)):
+        return canonical(value)
+    package = str(value.__module__).split(".")[0]
+    return _at_version(value) if package in FOUNDATIONS else _code(value, seen)
 
 
 _SETTINGS = (bool, int, float, str, tuple, list, dict, set, frozenset, Tensor)

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as decode_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from tombola.errors import TicketError
 from tombola.values.digest import digest
@@ -148,13 +148,7 @@ class Ticket:
             name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")
         }
         basis = facts.get("basis")
-        units = {name: kept.pop(name) for name in list(kept) if name in (basis or {})}
-        for name, mask in units.items():
-            if mask.dtype is not torch.bool or list(mask.shape) != basis[name]["shape"]:
-                raise TicketError(
-                    f"{where}: mask of units {name!r} is {mask.dtype} {tuple(mask.shape)}, its "
-                    f"basis says {basis[name]['shape']}."
-                )
+        units = _units_in(kept, basis or {}, where)
         for name, mask in kept.items():
             if name not in init or mask.dtype is not torch.bool or mask.shape != init[name].shape:
                 raise TicketError(
@@ -220,6 +214,18 @@ def _check_facts(facts: Mapping[str, Any], where: str) -> None:
         raise TicketError(
             f"{where} is in basis {basis!r:.60}; this tombola knows weights, and units by set."
         )
+
+
+def _units_in(kept: dict[str, Tensor], basis: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """The masks of sets of units, taken out of all masks of a file."""
+    units = {name: kept.pop(name) for name in basis if name in kept}
+    for name, mask in units.items():
+        if mask.dtype is not torch.bool or list(mask.shape) != basis[name]["shape"]:
+            raise TicketError(
+                f"{where}: mask of units {name!r} is {mask.dtype} {tuple(mask.shape)}, its basis "
+                f"says {basis[name]['shape']}."
+            )
+    return units
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

@@ -1,6 +1,7 @@
 """Some examples, as the network and the objective see them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -18,13 +19,16 @@ class Batch:
 
 
 def nested(function: Any, value: Any) -> Any:
-    """Apply `function` to each tensor of nested tuples, lists and dicts.
+    """Apply `function` to each tensor of nested tuples, lists, dicts and dataclasses.
 
     >>> nested(lambda t: t + 1, {"a": (torch.zeros(1),)})
     {'a': (tensor([1.]),)}
     """
     if isinstance(value, torch.Tensor):
         return function(value)
+    if is_dataclass(value) and not isinstance(value, type):  # outputs of transformers: dicts too
+        parts = {one.name: getattr(value, one.name) for one in fields(value)}
+        return replace(value, **{key: nested(function, part) for key, part in parts.items()})
     if isinstance(value, dict):
         return {key: nested(function, item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -39,3 +43,14 @@ def leaves(value: Any) -> list[Tensor]:
     found: list[Tensor] = []
     nested(found.append, value)
     return found
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Nested tensors of one structure, one after the other.
+
+    >>> joined([{"a": torch.ones(1)}, {"a": torch.zeros(2)}])
+    {'a': tensor([1., 0., 0.])}
+    """
+    together = zip(*map(leaves, parts), strict=True)
+    whole = iter([torch.cat(same) for same in together])
+    return nested(lambda _: next(whole), parts[0])

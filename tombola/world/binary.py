@@ -62,9 +62,9 @@ def with_binary_activations(make: Callable[..., nn.Module], *args: Any) -> nn.Mo
     return network
 
 
-def _forward(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+def _forward(network: nn.Module, inputs: Any) -> Any:
     with BinaryActivations():
-        return type(network).forward(network, *args, **kwargs)
+        return type(network).forward(network, inputs)
 
 
 class BinaryActivations(TorchFunctionMode):

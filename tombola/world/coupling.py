@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from tombola.errors import WorldError
 from tombola.values.units import Coupling, Role, Slices, UnitSet, set_name, slices_along
+from tombola.world.calling import arguments
 from tombola.world.labels import Axes, Axis, Labels
 from tombola.world.operators import RULES, kind_of, shape_of
 
@@ -54,7 +55,8 @@ def traced(network: nn.Module, inputs: Any) -> torch.export.ExportedProgram:
     network.eval()
     try:
         with torch.no_grad():
-            return torch.export.export(network, (inputs,), strict=False)
+            args, named = arguments(network, inputs)
+            return torch.export.export(network, args, named, strict=False)
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0].rstrip(".") if lines else type(error).__name__

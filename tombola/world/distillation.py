@@ -15,6 +15,7 @@ from tombola.errors import WorldError
 from tombola.values.digest import code_identity, digest
 from tombola.values.params import params_of
 from tombola.world.batch import Batch, leaves
+from tombola.world.calling import called, logits
 from tombola.world.objective import Call, CrossEntropy, Metric, Objective
 
 
@@ -59,7 +60,7 @@ class Teacher:
         device = leaves(inputs)[0].device
         if any(tensor.device != device for tensor in self.network.parameters()):
             self.network.to(device)
-        return self.network(inputs)
+        return called(self.network, inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +122,13 @@ class Distillation:
     def loss(self, call: Call, batch: Batch, given: Mapping[str, Call]) -> Tensor:
         if not self.weight:
             return self.of.loss(call, batch, given)
-        outputs = call(batch.inputs)
+        outputs = logits(call(batch.inputs))
         # The outputs are handed on: a second pass would draw other dropout.
         hard = self.of.loss(lambda _: outputs, batch, given)
         networks: dict[str, Call] = dict(self.brings)
         teacher = (networks | dict(given))["teacher"]
         with torch.no_grad():
-            taught = teacher(batch.inputs)
+            taught = logits(teacher(batch.inputs))
         self._check_classes(outputs, taught)
         tau = self.temperature
         soft = F.kl_div(

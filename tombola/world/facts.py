@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.values.rng import borrowed_generators
+from tombola.world.calling import called, logits
 from tombola.world.feeding import rows_of
 from tombola.world.layers import beside_layers, zero_everywhere
 from tombola.world.world import World
@@ -37,7 +38,7 @@ def facts(world: World) -> Facts:
     with torch.no_grad(), world.numerics.in_force(), borrowed_generators():
 
         def call(inputs: Any) -> Any:
-            said.append(network(inputs))
+            said.append(logits(called(network, inputs)))
             return said[-1]
 
         world.objective.loss(call, world.batch(world.train, torch.arange(1)), {})

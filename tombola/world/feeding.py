@@ -6,10 +6,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tombola.errors import RecipeError
+from tombola.world.calling import called
 
 
 def rows_of(module: nn.Module, inputs: Tensor) -> Tensor | None:
@@ -64,7 +64,7 @@ def fed_to(network: nn.Module, params: Mapping[str, Tensor], name: str, inputs: 
     hooks = [module.register_forward_pre_hook(see) for module in owners]
     try:
         with torch.no_grad():
-            functional_call(network, dict(params), (inputs,))
+            called(network, inputs, params)
     finally:
         for hook in hooks:
             hook.remove()

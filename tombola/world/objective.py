@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tombola.world.batch import Batch
+from tombola.world.calling import logits
 
 Call = Callable[[Any], Any]  # inputs -> outputs of the network
 
@@ -61,9 +62,10 @@ class Accuracy:
     def init(self) -> tuple[int, int]:
         return (0, 0)
 
-    def update(self, state: tuple[int, int], outputs: Tensor, batch: Batch) -> tuple[int, int]:
-        right = int((outputs.argmax(dim=1) == batch.targets).sum())
-        return (state[0] + right, state[1] + len(outputs))
+    def update(self, state: tuple[int, int], outputs: Any, batch: Batch) -> tuple[int, int]:
+        found = logits(outputs)
+        right = int((found.argmax(dim=1) == batch.targets).sum())
+        return (state[0] + right, state[1] + len(found))
 
     def result(self, state: tuple[int, int]) -> float:
         return state[0] / state[1]
@@ -78,17 +80,22 @@ class CrossEntropyLoss:
     def init(self) -> tuple[float, int]:
         return (0.0, 0)
 
-    def update(self, state: tuple[float, int], outputs: Tensor, batch: Batch) -> tuple[float, int]:
-        total = float(F.cross_entropy(outputs, batch.targets, reduction="sum"))
-        return (state[0] + total, state[1] + len(outputs))
+    def update(self, state: tuple[float, int], outputs: Any, batch: Batch) -> tuple[float, int]:
+        found = logits(outputs)
+        total = float(F.cross_entropy(found, batch.targets, reduction="sum"))
+        return (state[0] + total, state[1] + len(found))
 
     def result(self, state: tuple[float, int]) -> float:
         return state[0] / state[1]
 
 
+OTHER_TASK = "For another task than classification pass objective=tombola.Loss(..)"
+
+
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """Hard labels: int64 targets from 0 to classes - 1, outputs (examples, classes)."""
+    """Hard labels: int64 targets from 0 to classes - 1, outputs (examples, classes), or a record
+    or dict that has them as `logits`."""
 
     @property
     def given(self) -> frozenset[str]:
@@ -99,7 +106,7 @@ class CrossEntropy:
         return (CrossEntropyLoss(), Accuracy())
 
     def loss(self, call: Call, batch: Batch, given: Mapping[str, Call]) -> Tensor:
-        return F.cross_entropy(call(batch.inputs), batch.targets)
+        return F.cross_entropy(logits(call(batch.inputs)), batch.targets)
 
     def penalty(self, params: Mapping[str, Tensor]) -> Tensor | None:
         return None
@@ -162,12 +169,17 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def not_classes(targets: Any, outputs: Any) -> str | None:
     """What is wrong with these targets as classes of a network with these outputs, or None."""
+    outputs = logits(outputs)
     if not isinstance(outputs, Tensor) or outputs.dim() != 2:
-        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        return f"the network's output is {shape}; want a tensor (examples, classes)"
+        return (
+            f"the network's output is {_said(outputs)}; want a tensor (examples, classes), or "
+            f"a record with one as `logits`. {OTHER_TASK}"
+        )
     if not isinstance(targets, Tensor) or targets.dtype is not torch.int64 or targets.dim() != 1:
-        what = f"{targets.dtype} {tuple(targets.shape)}" if isinstance(targets, Tensor) else targets
-        return f"targets are {what}; want int64 class numbers, one per example"
+        return (
+            f"targets are {_said(targets)}; want int64 class numbers, one per example "
+            f"(targets.long()). {OTHER_TASK}"
+        )
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= outputs.shape[1]:
         return (
@@ -175,3 +187,12 @@ def not_classes(targets: Any, outputs: Any) -> str | None:
             f"so want 0 to {outputs.shape[1] - 1}"
         )
     return None
+
+
+def _said(value: Any) -> str:
+    """What something is, in short."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return type(value).__name__

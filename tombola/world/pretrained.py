@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from tombola.errors import WorldError
 from tombola.values.params import Params, params_of
+from tombola.world.layers import is_one_of
 from tombola.world.world import World, fill
 
 
@@ -34,7 +34,12 @@ def pretrained(
         >>> [bool((a.weight == b.weight).all()) for a, b in zip(one.layers, other.layers)]
         [True, True, False]
     """
-    wrong = misfits(params, params_of(world.new_network(0)), fresh)
+    network = world.new_network(0)
+    here = params_of(network)
+    # A state dict has tied tensors under each of their names; one of them is enough.
+    tied = set(network.state_dict()) - set(here)
+    params = {name: tensor for name, tensor in params.items() if name not in tied}
+    wrong = misfits(params, here, fresh)
     if wrong:
         raise WorldError(
             f"pretrained weights do not fit the network of world {world.name!r}: {wrong}. Name "
@@ -58,15 +63,9 @@ class Pretrained:
     def __call__(self) -> nn.Module:
         network = self.model()
         own = network.state_dict(keep_vars=True)
-        fill(
-            network, {n: t if is_one_of(n, self.fresh) else self.params[n] for n, t in own.items()}
-        )
+        given = {name: t for name, t in self.params.items() if not is_one_of(name, self.fresh)}
+        fill(network, {**own, **given})  # further names of tied tensors are filled by their first
         return network
-
-
-def is_one_of(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a name is, or fits, one of the patterns."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def misfits(
@@ -79,7 +78,7 @@ def misfits(
     'a is (2,) there, (3,) here; b is there alone'
     """
     for pattern in fresh:
-        if not any(fnmatchcase(name, pattern) for name in here):
+        if not any(is_one_of(name, (pattern,)) for name in here):
             return f"{pattern!r}, which is to be drawn anew, is no tensor of {sorted(here)}"
     found = []
     for name in sorted({*there, *here}):

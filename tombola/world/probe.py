@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from tombola.errors import RecipeError
 from tombola.values.rng import stream
 from tombola.values.units import Coupling
 from tombola.world.batch import Batch, leaves, nested
+from tombola.world.calling import called, logits
 from tombola.world.feeding import fed_to
 from tombola.world.plumbing import plumbing
 from tombola.world.world import World
@@ -39,13 +39,13 @@ class NetworkProbe:
         self, params: Mapping[str, Tensor], batch: Batch, *, temperature: float = 1.0
     ) -> Tensor:
         def call(inputs: Any) -> Any:
-            raw = functional_call(self._network, dict(params), (inputs,))
+            raw = called(self._network, inputs, params)
             return raw if temperature == 1.0 else nested(lambda part: part / temperature, raw)
 
         return self._world.objective.loss(call, batch, {})
 
     def outputs(self, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        result: Tensor = functional_call(self._network, dict(params), (batch.inputs,))
+        result: Tensor = logits(called(self._network, batch.inputs, params))
         return result
 
     def loss_at(self, outputs: Tensor, batch: Batch) -> Tensor:
@@ -57,7 +57,7 @@ class NetworkProbe:
     def flow(self, params: Mapping[str, Tensor]) -> Tensor:
         dtype = next(tensor.dtype for tensor in params.values() if tensor.is_floating_point())
         inputs = nested(partial(_ones, dtype=dtype), self._one_input)
-        outputs = functional_call(self._plumbing, dict(params), (inputs,))
+        outputs = logits(called(self._plumbing, inputs, params))
         return torch.stack([part.sum() for part in leaves(outputs)]).sum()
 
     @cached_property

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tombola.world.calling import called
 from tombola.world.world import World
 
 
@@ -22,5 +23,5 @@ def multiplications(world: World) -> dict[str, float]:
         if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
             module.register_forward_hook(count)
     with torch.no_grad():
-        network(world.batch(world.train, torch.arange(1)).inputs)
+        called(network, world.batch(world.train, torch.arange(1)).inputs)
     return found

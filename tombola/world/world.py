@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
@@ -20,11 +19,12 @@ from tombola.values.rng import borrowed_generators, derive, reseed, stream
 from tombola.values.steps import steps_per_epoch
 from tombola.values.units import Coupling
 from tombola.world.batch import Batch, nested
+from tombola.world.calling import called
 from tombola.world.coupling import coupling_of
 from tombola.world.data.given import as_split
 from tombola.world.data.split import Split
 from tombola.world.device import check_there
-from tombola.world.layers import prunable_layers
+from tombola.world.layers import is_one_of, prunable_layers, trained_tensors
 from tombola.world.numerics import Numerics
 from tombola.world.objective import CrossEntropy, Objective
 from tombola.world.optimiser import Optimiser
@@ -49,6 +49,8 @@ class World:
     rates: fraction of survivors a round keeps, by kind of layer; those left out .8 (output .9). One
         number instead: all tensors are ranked together (2019: deep networks).
     unpruned: names or shell patterns of tensors that are never cut, nor counted in a density.
+    pruned: the same of tensors that are cut besides the weights of linear, recurrent, convolution
+        and attention layers: parameters used in other ways, or those a weight is computed from.
     thin: for the control of that name; a function that takes a factor in (0, 1] and returns the
         network with all its widths multiplied by it.
     judged_density, margin: at which density a verdict is given, and how far below dense a ticket
@@ -80,6 +82,7 @@ class World:
     evaluate_every: int | None = None
     rates: Mapping[str, float] | float = field(default_factory=dict)
     unpruned: tuple[str, ...] = ()
+    pruned: tuple[str, ...] = ()
     thin: Callable[[float], nn.Module] | None = None
     judged_density: float = 0.1
     margin: float = 0.01
@@ -142,12 +145,17 @@ class World:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The tensors that may be pruned, in the order of the network's modules."""
-        found = prunable_layers(self.new_network(0), self.rate_of)
-        chosen = tuple(
-            layer for layer in found if not any(fnmatchcase(layer.name, p) for p in self.unpruned)
-        )
+        network = self.new_network(0)
+        found = prunable_layers(network, self.rate_of, self.pruned)
+        chosen = tuple(layer for layer in found if not is_one_of(layer.name, self.unpruned))
+        for pattern in self.pruned:
+            if not any(is_one_of(layer.name, (pattern,)) for layer in found):
+                raise WorldError(
+                    f"World(pruned={pattern!r}) matches no trained tensor; there are "
+                    f"{list(trained_tensors(network))}."
+                )
         for pattern in self.unpruned:
-            if not any(fnmatchcase(layer.name, pattern) for layer in found):
+            if not any(is_one_of(layer.name, (pattern,)) for layer in found):
                 raise WorldError(
                     f"World(unpruned={pattern!r}) matches no prunable tensor; there are "
                     f"{[layer.name for layer in found]}."
@@ -196,7 +204,7 @@ class World:
                 f"{type(network).__name__} has lazy layers, whose shapes are not known yet. Give "
                 "them their sizes, or run the network once in the function that makes it."
             )
-        return network.to(self.numerics.torch_dtype)
+        return floats_as(network, self.numerics.torch_dtype)
 
     def batch(self, split: Split, index: Tensor, generator: torch.Generator | None = None) -> Batch:
         """Examples as the network sees them: taken, prepared, converted, where the split is.
@@ -263,12 +271,12 @@ class World:
         check_there(self.numerics.device)
         if not isinstance(self.name, str):
             raise WorldError(f"World(name={self.name!r:.60}): want a text.")
-        patterns = self.unpruned
-        if not isinstance(patterns, tuple) or not all(isinstance(p, str) for p in patterns):
-            raise WorldError(
-                f"World(unpruned={patterns!r:.60}): want a tuple of names or patterns, such as "
-                '("head.*",).'
-            )
+        for what, patterns in {"unpruned": self.unpruned, "pruned": self.pruned}.items():
+            if not isinstance(patterns, tuple) or not all(isinstance(p, str) for p in patterns):
+                raise WorldError(
+                    f"World({what}={patterns!r:.60}): want a tuple of names or patterns, such as "
+                    '("head.*",).'
+                )
         if self.thin is not None and not callable(self.thin):
             raise WorldError(f"World(thin={self.thin!r:.60}): want a function of a factor.")
 
@@ -284,14 +292,24 @@ class World:
                 "model() gives other initial values for the same seed; want all its draws from "
                 "torch's generators, which are seeded for it."
             )
+        imaginary = [
+            name for name, tensor in trained_tensors(network).items() if tensor.is_complex()
+        ]
+        if imaginary:
+            raise WorldError(
+                f"{type(network).__name__} trains complex tensors ({', '.join(imaginary)}); want "
+                "real ones: hold them as torch.view_as_real gives them."
+            )
         if not any(True for _ in network.parameters()):
             raise WorldError(
                 f"{type(network).__name__} has no parameters; there is nothing to train."
             )
         if not self.layers:
+            other = [n for n, t in trained_tensors(network).items() if t.dim() > 1]
             raise WorldError(
-                f"{type(network).__name__} has no trainable linear, convolution or attention "
-                "layer outside `unpruned`; there is nothing to prune."
+                f"{type(network).__name__} has no trainable linear, recurrent, convolution or "
+                "attention layer outside `unpruned`; there is nothing to prune. Name tensors to "
+                f"prune with `pruned`; with two dimensions or more there are {other}."
             )
         for name, split in splits.items():
             wrong = self.objective.check_targets(split.targets, self._first_outputs(network, name))
@@ -305,7 +323,7 @@ class World:
         with torch.no_grad(), borrowed_generators():
             batch = self.batch(split, torch.arange(min(2, len(split))))
             try:
-                return network.eval()(batch.inputs)
+                return called(network.eval(), batch.inputs)
             except Exception as error:
                 if name == "train":
                     raise  # the user's own code, so the user's own frames
@@ -323,7 +341,7 @@ class World:
             return
         network.train()
         with torch.no_grad(), borrowed_generators():
-            network(self.batch(self.train, torch.arange(self.batch_size)).inputs)
+            called(network, self.batch(self.train, torch.arange(self.batch_size)).inputs)
         now = dict(network.named_buffers())
         moved = [name for name, before in loose.items() if not torch.equal(before, now[name])]
         if moved:
@@ -342,6 +360,16 @@ def _hold_out(everything: Split) -> dict[str, Split]:
         )
     order = torch.randperm(len(everything), generator=stream(0, "validation"))
     return {"train": everything.part(order[count:]), "validation": everything.part(order[:count])}
+
+
+def floats_as(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A network with its floating tensors in this dtype, in place; complex ones stay as they are,
+    where `nn.Module.to` would drop their imaginary part."""
+    tensors = (*network.parameters(), *network.buffers())
+    if not any(tensor.is_complex() for tensor in tensors):
+        return network.to(dtype)
+    converted: nn.Module = network._apply(lambda t: t.to(dtype) if t.is_floating_point() else t)
+    return converted
 
 
 def fill(network: nn.Module, params: Mapping[str, Tensor]) -> None:

@@ -1,11 +1,13 @@
 """What ships, is read back, and computes what the network does; and what is refused."""
 
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from drive import drive
@@ -14,11 +16,15 @@ from torch import Tensor, nn
 
 import tombola as tb
 from tombola.errors import CallError, CheckError, ShipError
+from tombola.kernels.infer import Rows
 from tombola.lab.bench.measure import Measured
+from tombola.lab.gc import sweep
+from tombola.out.report.page import render
 from tombola.out.ship import break_even, speed
 from tombola.out.ship.cargo import Cargo
 from tombola.out.ship.chain import COMPILED, NOT_COMPILED, WAYS, SparseNetwork
-from tombola.out.ship.formats import check_format, ship_as
+from tombola.out.ship.format import Form, Format
+from tombola.out.ship.formats import FORMATS, check_format, ship_as
 from tombola.out.ship.shipment import Shipment
 from tombola.out.ship.sparse import decode_rows, encode_rows
 from tombola.pieces.schedule import Densities
@@ -277,30 +283,155 @@ def test_onnx_runs_elsewhere_and_names_what_it_lacks(tmp_path: Path) -> None:
 # -- the table -------------------------------------------------------------------------------
 
 
-def test_break_even_says_in_words_what_the_table_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> None:
-        raise CallError("no onnx")
+def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    for name in names:
+        monkeypatch.delitem(FORMATS, name)
 
-    monkeypatch.setattr(break_even, "check_installed", missing)
-    measured = break_even.ship(toy_world(), densities=(0.5, 0.1), batches=(1, 4))
+
+def test_break_even_says_in_words_what_the_table_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "onnx")
+    world = toy_world()
+    measured = break_even.ship(world, densities=(0.5, 0.1), batches=(1, 4))
     assert isinstance(measured, Measured)
     assert json.loads(json.dumps(measured.as_json()))["rows"]
-    formats = {"dense", "sparse", "torch CSR", "scipy CSR"}
+    formats = {"dense", "safetensors", "packed", "sparse", "torch CSR", "scipy CSR"}
     places = {(row["density"], row["batch"], row["format"]) for row in measured.rows}
-    assert places == {(d, b, f) for d in (0.5, 0.1) for b in (1, 4) for f in formats}
-    assert all(row["ratio"] == 1.0 for row in measured.rows if row["format"] == "dense")
-    assert sum(note.startswith("packed at density") for note in measured.notes) == 2
-    assert sum(note.startswith("sparse at density") for note in measured.notes) == 2
+    share = round((6 * 6 + 6 * 4 + 4 * 3) / 192, 4)  # half of 12 and half of 8 units
+    assert places == {(d, b, f) for d in (0.5, 0.1, share) for b in (1, 4) for f in formats} | {
+        (share, b, "compact") for b in (1, 4)
+    }
+    by = {(row["format"], row["density"], row["batch"]): row for row in measured.rows}
+    dense = by["dense", 0.5, 1]
+    for name in ("dense", "safetensors", "packed"):  # all of these compute as the dense network
+        assert by[name, 0.5, 1]["ratio"] == 1.0
+        assert by[name, 0.5, 1]["microseconds"] == dense["microseconds"]
+        assert by[name, 0.5, 1]["held"] == dense["held"]
+    assert by["packed", 0.1, 1]["kB"] < by["packed", 0.5, 1]["kB"] < dense["kB"]
+    assert by["torch CSR", 0.1, 1]["held"] < by["torch CSR", 0.5, 1]["held"]
+    notes = measured.notes
+    assert notes[0].startswith("at 50 % density ") and "at batch 1" in notes[0]
+    assert sum(note.startswith("sparse at density") for note in notes) == 3
+    assert not any(note.startswith("packed at density") for note in notes)
+    assert sum("smallest file at density" in note for note in notes) == 3
+
+
+def test_what_a_pass_reads_is_counted_by_hand() -> None:
+    layer = Rows(
+        64,
+        np.arange(129, dtype=np.int32),
+        np.zeros(128, dtype=np.int32),
+        np.ones(128, dtype=np.float32),
+        np.zeros(128, dtype=np.float32),
+        relu=False,
+    )
+    rows = 4 * (129 + 128 + 128 + 128)
+    assert SparseNetwork([layer], "scipy").held(1) == rows
+    assert SparseNetwork([layer], "dense").held(1) == 4 * (64 * 128 + 128)
 
 
 def test_break_even_says_which_format_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     def net() -> nn.Module:
         return nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
 
-    monkeypatch.setattr(break_even, "_forms", lambda *_: ({}, {"dense": 1_000}))
-    measured = break_even.ship(toy_world(model=net, thin=None), densities=(0.5,), batches=(1,))
-    assert "Tanh" in measured.notes[-1]
-    assert {row["format"] for row in measured.rows} == {"dense"}
+    def missing(*_: Any) -> dict[str, Any]:
+        raise CallError("onnx needs a package")
+
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], forms=missing))
+    world = toy_world(model=net, thin=None)
+    measured = break_even.ship(world, densities=(0.5,), batches=(1,))
+    assert "Tanh" in measured.notes[-2] and measured.notes[-1] == "onnx needs a package"
+    served = {"dense", "safetensors", "packed", "compact"}
+    assert {row["format"] for row in measured.rows} == served
+    assert measured.notes[0] == "at 50 % density nothing is faster than dense at batch 1."
+
+
+def test_a_new_format_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "sparse", "onnx")
+    own = Format(
+        name="mine",
+        ship=lambda *_: {},
+        forms=lambda *_: {"mine": Form(compute=lambda x: x, size=12_000, held=lambda _: 3_000)},
+    )
+    monkeypatch.setitem(FORMATS, "mine", own)
+    rows = break_even.ship(toy_world(), densities=(0.5,), batches=(1,)).rows
+    mine = next(row for row in rows if row["format"] == "mine")
+    assert (mine["kB"], mine["held"]) == (12.0, 3.0) and mine["ratio"] > 0
+
+
+def test_the_tickets_of_a_study_are_measured_into_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "onnx")
+    world = toy_world(steps=20)
+    study = tb.find(tb.recipes.IMP, world, seeds=2, store=tmp_path / "store")
+    assert 'id="ship"' not in render(study)
+    measured = break_even.ship_study(study, world, batches=(1,))
+    densities = {row["round"]: row["density"] for row in study.rows if row["arm"] == "ticket"}
+    shown = list(dict.fromkeys(row["density"] for row in measured.rows))
+    last = max(densities)
+    assert len(shown) == min(5, last) and shown[0] > shown[-1]
+    assert shown[-1] == pytest.approx(densities[last], rel=1e-2)
+    page = render(study)
+    assert 'id="ship"' in page and measured.notes[0] in page
+    assert page.count("<td>packed</td>") == len(shown)
+    store = study.store
+    assert any(held.part == "benches" for held in store.files())
+    going = sweep(store, unused_for=0.0).going
+    assert not any(held.part == "benches" for held in going)
+    given_up = sweep(store, drop=[study.digest], unused_for=0.0).going
+    assert any(held.part == "benches" for held in given_up)
+
+
+# -- files that anybody may hand over ----------------------------------------------------------
+
+
+def test_nothing_in_any_format_is_unpickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("unpickled")
+
+    one = shipment(tmp_path)
+    # onnx is a protobuf that onnxruntime reads; for compact the network has no unit to leave out.
+    without(monkeypatch, "onnx", "compact")
+    paths = {name: ship_as(name, one, "float32")["path"] for name in FORMATS}
+    ticket = tb.Ticket(init=one.cargo.params, mask=one.cargo.mask, start_step=0)
+    ticket.save(tmp_path / "ticket.safetensors")
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+    read: dict[str, Callable[[Any], Any]] = {
+        "safetensors": lambda path: load_tensors(Path(path).read_bytes()),
+        "packed": tb.unpack,
+        "sparse": tb.load_sparse,
+    }
+    assert set(read) == set(FORMATS)
+    assert all(read[name](path) is not None for name, path in paths.items())
+    assert tb.Ticket.load(tmp_path / "ticket.safetensors").digest == ticket.digest
+
+
+@pytest.mark.parametrize("name", ["packed", "sparse"])
+def test_a_file_that_was_tampered_with_is_refused(name: str, tmp_path: Path) -> None:
+    path = Path(ship_as(name, shipment(tmp_path), "float32")["path"])
+    raw = bytearray(path.read_bytes())
+    raw[-3] ^= 1  # in the weights, which any value is legal for
+    path.write_bytes(raw)
+    with pytest.raises(ShipError, match="damaged or was changed"):
+        (tb.unpack if name == "packed" else tb.load_sparse)(path)
+
+
+@pytest.mark.parametrize("name", ["safetensors", "packed", "sparse"])
+def test_where_nothing_can_be_written_nothing_is_left(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(self: Path, content: bytes) -> int:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    one = shipment(tmp_path)
+    monkeypatch.setattr(Path, "write_bytes", denied)
+    with pytest.raises(ShipError, match=r"cannot be written: .*Permission denied.*Name another"):
+        ship_as(name, one, "float32")
+    assert not list(tmp_path.iterdir())
 
 
 def test_state_dicts_do_not_need_tombola(tmp_path: Path) -> None:

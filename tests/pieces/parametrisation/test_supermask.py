@@ -10,7 +10,7 @@ from drive import drive
 from torch import Tensor, nn
 
 from tombola.errors import RecipeError
-from tombola.pieces.parametrisation import EdgePopup, Ranking, Supermask, Weights
+from tombola.pieces.parametrisation import EdgePopup, MultiPrize, Ranking, Supermask, Weights
 from tombola.pieces.schedule import Densities, Target
 from tombola.pieces.scope import Scope
 from tombola.recipes import EDGE_POPUP, IMP, MULTI_PRIZE, SUPERMASK, SUPERMASK_CONSTANT, Recipe
@@ -243,6 +243,32 @@ def test_counts_are_the_nearest_to_the_density(count: int, density: float) -> No
 def test_densities_outside_0_to_1_are_refused(density: float) -> None:
     with pytest.raises(RecipeError, match="is not a fraction kept; want more than 0, at most 1"):
         replace(EDGE_POPUP, schedule=Densities(values=(density,)))
+
+
+@pytest.mark.parametrize(
+    ("piece", "fields", "message"),
+    [
+        (
+            EdgePopup,
+            {"weights": "kaiming"},
+            r"EdgePopup\(weights='kaiming'\): want Weights.SIGNED_C",
+        ),
+        (EdgePopup, {"scaled": 2}, r"EdgePopup\(scaled=2\): want a value of bool"),
+        (EdgePopup, {"ranking": Weights.AS_IS}, r"want Ranking.EACH_TENSOR, Ranking.TOGETHER"),
+        (Supermask, {"weights": None}, r"Supermask\(weights=None\): want Weights"),
+        (Supermask, {"rescaled": None}, "want a value of bool"),
+        (
+            MultiPrize,
+            {"search": Supermask()},
+            r"MultiPrize\(search=Supermask.*: want a value of EdgePopup",
+        ),
+    ],
+)
+def test_fields_of_another_kind_are_refused(
+    piece: type, fields: dict[str, object], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        piece(**fields)
 
 
 # -- networks that cannot do without trained weights -----------------------------------------------

@@ -240,27 +240,48 @@ def on_noise(name: str) -> World:
     return replace(world, model=lambda: thin(WIDTH.get(name, 0.25)))
 
 
-@pytest.mark.parametrize(
-    ("name", "density"),
-    [
-        ("lenet", 1e-3),
-        ("conv2", 1e-3),
-        ("conv4", 1e-3),
-        ("conv6", 1e-3),
-        ("resnet20", 1e-2),
-        ("vgg19", 1e-2),
-    ],
-)
-def test_synflow_keeps_every_layer_of_every_network_alive(name: str, density: float) -> None:
+def cut_by_synflow(name: str, count: int, steps: int) -> tuple[dict[str, int], Params, World]:
+    """A network of the catalogue cut to `count` weights: what each tensor keeps, what is left."""
     world = on_noise(name)
     at, probe = begun(world), NetworkProbe(world, 0)
-    rule, target = Stepwise(score=SynFlow(), steps=20), Target(round=1, density=density)
-    mask = rule.cut(at, probe, target).mask
-    asked = rule.asks(at.layers, target)
+    target = Target(round=1, density=count / sum(layer.count for layer in at.layers))
+    mask = Stepwise(score=SynFlow(), steps=steps).cut(at, probe, target).mask
     kept = {layer.name: mask.kept(layer.name, layer.count) for layer in at.layers}
-    assert sum(kept.values()) == asked and min(kept.values()) > 0
-    after = SynFlow()(replace(at, mask=mask, end=mask.apply(at.end)), probe)
-    assert all(bool((score > 0).any()) for score in after.values())
+    assert sum(kept.values()) == count
+    return kept, mask.apply(at.end), world
+
+
+def carries(params: Params, world: World) -> bool:
+    """Whether a path leads through the network."""
+    positive = {n: t.double().abs() if t.is_floating_point() else t for n, t in params.items()}
+    return float(NetworkProbe(world, 0).flow(positive)) > 0
+
+
+@pytest.mark.parametrize("name", ["lenet", "conv2", "conv4", "conv6", "vgg19"])
+def test_synflow_keeps_every_layer_alive_down_to_ten_weights_a_layer(name: str) -> None:
+    layers = len(on_noise(name).layers)
+    kept, params, world = cut_by_synflow(name, 10 * layers, steps=30)
+    assert len(kept) == layers and min(kept.values()) >= 5
+    found = SynFlow()(replace(begun(world), end=params), NetworkProbe(world, 0))
+    assert all(bool((score > 0).any()) for score in found.values())
+
+
+def test_synflow_in_one_step_cuts_whole_layers_off() -> None:
+    """The default of its public code; the paper's hundred have to be asked for there."""
+    kept, params, world = cut_by_synflow("vgg19", 320, steps=1)
+    assert min(kept.values()) == 0 and not carries(params, world)
+    kept, params, world = cut_by_synflow("vgg19", 320, steps=30)
+    assert min(kept.values()) > 0 and carries(params, world)
+
+
+def test_synflow_empties_residual_blocks_whole_where_a_shortcut_leads_past() -> None:
+    """At 1 % every layer lives; far below, a block may go, and the network stays connected."""
+    kept, _, _ = cut_by_synflow("resnet20", 670, steps=20)
+    assert min(kept.values()) > 0
+    kept, params, world = cut_by_synflow("resnet20", 190, steps=30)
+    empty = {name.rsplit(".", 2)[0] for name, count in kept.items() if count == 0}
+    assert empty and all(kept[f"{block}.conv{i}.weight"] == 0 for block in empty for i in (1, 2))
+    assert kept["conv.weight"] > 0 and carries(params, world)
 
 
 def test_synflow_on_attention_empties_queries_and_keys_first() -> None:

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tombola.pieces.schedule import Target
 from tombola.values.rng import borrowed_generators, reseed
+from tombola.world.calling import called, logits
 from tombola.world.world import World
 
 
@@ -63,7 +64,7 @@ def _trained(
         for inputs, targets in loaders["train"]:
             _apply(network, masks)
             optimiser.zero_grad()
-            criterion(network(inputs), targets).backward()
+            criterion(logits(called(network, inputs)), targets).backward()
             for name, parameter in network.named_parameters():
                 if name in masks and parameter.grad is not None:
                     parameter.grad.mul_(masks[name])
@@ -90,7 +91,7 @@ def _accuracy(network: nn.Module, loader: DataLoader[tuple[Tensor, ...]]) -> flo
     right = total = 0
     with torch.no_grad():
         for inputs, targets in loader:
-            right += int((network(inputs).argmax(dim=1) == targets).sum())
+            right += int((logits(called(network, inputs)).argmax(dim=1) == targets).sum())
             total += len(targets)
     network.train()
     return right / total

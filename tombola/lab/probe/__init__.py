@@ -1,10 +1,12 @@
 """Probes: what finished tickets can be asked beside a verdict."""
 
 from tombola.lab.probe.effective import EFFECTIVE, Effective
+from tombola.lab.probe.gradient_flow import GRADIENT_FLOW, GradientFlow
 from tombola.lab.probe.overlap import OVERLAP, Overlap
 from tombola.lab.probe.path import Path
 from tombola.lab.probe.pretraining import PRETRAINING, Pretraining
 from tombola.lab.probe.probe import Chart, Probe, Row, Shown, Table, abreast, finished
+from tombola.lab.probe.relearning import RELEARNING, Relearning
 from tombola.lab.probe.sensitivity import SENSITIVITY, Sensitivity
 from tombola.lab.probe.stability import ONSET, STABILITY, Stability
 
@@ -12,6 +14,8 @@ __all__ = [
     "Chart",
     "EFFECTIVE",
     "Effective",
+    "GRADIENT_FLOW",
+    "GradientFlow",
     "ONSET",
     "OVERLAP",
     "Overlap",
@@ -19,6 +23,8 @@ __all__ = [
     "Path",
     "Pretraining",
     "Probe",
+    "RELEARNING",
+    "Relearning",
     "Row",
     "SENSITIVITY",
     "STABILITY",

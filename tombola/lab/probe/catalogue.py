@@ -7,4 +7,6 @@ PROBES: dict[str, str] = {
     "overlap": "tombola.lab.probe.overlap:OVERLAP",
     "pretraining": "tombola.lab.probe.pretraining:PRETRAINING",
     "sensitivity": "tombola.lab.probe.sensitivity:SENSITIVITY",
+    "gradient-flow": "tombola.lab.probe.gradient_flow:GRADIENT_FLOW",
+    "relearning": "tombola.lab.probe.relearning:RELEARNING",
 }

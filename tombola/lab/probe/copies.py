@@ -16,6 +16,7 @@ from tombola.recipes.recipe import Recipe, opening
 from tombola.values.mask import FULL
 from tombola.values.rng import borrowed_generators, derive, reseed, stream
 from tombola.world.batch import leaves
+from tombola.world.calling import called
 from tombola.world.world import World
 
 DENSE = "dense"
@@ -80,7 +81,7 @@ def has_noise(world: World) -> bool:
         for number in range(4):  # a draw may leave eight examples as they are
             batch = world.batch(world.train, index, stream(number, "noise"))
             reseed(number)
-            seen.append([*leaves(batch.inputs), *leaves(network(batch.inputs))])
+            seen.append([*leaves(batch.inputs), *leaves(called(network, batch.inputs))])
     return any(
         not torch.equal(one, other)
         for found in seen[1:]

@@ -17,6 +17,7 @@ from tombola.values.handle import Handle
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.rng import borrowed_generators, stream
+from tombola.world.calling import called
 from tombola.world.data.split import Split
 from tombola.world.world import World, fill
 
@@ -44,7 +45,8 @@ class Path:
     """Evaluate the networks on the straight line from one network to another.
 
     Source: Frankle, Dziugaite, Roy & Carbin 2020 (arXiv 1912.05671), section 2: points evenly
-    spaced, both ends among them (30 there).
+    spaced, both ends among them (30 there). Evci et al. 2022 (arXiv 2010.03533) go `beyond` both
+    ends by a fifth of the way, in 29 points.
 
     first, second: the ends. start, mask: what both were trained from. split: train, validation or
     test; at most `examples` of them, the same for every network, drawn once. statistics: those of
@@ -57,7 +59,7 @@ class Path:
     """
 
     kind: ClassVar[str] = "path"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     steps: ClassVar[int] = 0
 
     world: World
@@ -69,6 +71,7 @@ class Path:
     statistics: str = "interpolated"
     points: int = 30
     examples: int = 10_000
+    beyond: float = 0.0
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -81,6 +84,8 @@ class Path:
             raise CallError(f"Path(points={self.points}): want both ends at least, so 2 or more.")
         if self.examples < 1:
             raise CallError(f"Path(examples={self.examples}): want 1 or more.")
+        if not 0.0 <= self.beyond < math.inf:
+            raise CallError(f"Path(beyond={self.beyond}): want a part of the way, 0 or more.")
 
     def run(self, desk: Desk) -> Walked:
         world, first, second = self.world, self.first.load(), self.second.load()
@@ -91,7 +96,7 @@ class Path:
             split, seen = some(getattr(world, self.split), self.examples), None
             if self.statistics == "recomputed":
                 seen = some(world.train, self.examples)
-            for place in alphas(self.points):
+            for place in alphas(self.points, self.beyond):
                 fill(network, between(first, second, place))
                 if seen is not None:
                     recompute_statistics(network, world, seen)
@@ -110,13 +115,16 @@ class Path:
         return Walked(metrics={}, apart=0.0, first_moved=0.0, second_moved=0.0)
 
 
-def alphas(points: int) -> list[float]:
-    """Evenly spaced from 0 to 1, both among them.
+def alphas(points: int, beyond: float = 0.0) -> list[float]:
+    """Evenly spaced from 0 to 1, both among them; or from so far before 0 to as far after 1.
 
-    >>> alphas(3)
-    [0.0, 0.5, 1.0]
+    >>> alphas(3), alphas(8, 0.2)
+    ([0.0, 0.5, 1.0], [-0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2])
     """
-    return [place / (points - 1) for place in range(points)]
+    if not beyond:
+        return [place / (points - 1) for place in range(points)]
+    step = (1.0 + 2.0 * beyond) / (points - 1)
+    return [round(place * step - beyond, 12) + 0.0 for place in range(points)]
 
 
 def between(first: Mapping[str, Tensor], second: Mapping[str, Tensor], place: float) -> Params:
@@ -144,6 +152,25 @@ def barrier(values: Sequence[float | None]) -> float | None:
     if len(known) < len(values):
         return None
     return max(known) - mean([known[0], known[-1]])
+
+
+def height(values: Sequence[float | None], places: Sequence[float]) -> float | None:
+    """The largest value above the straight line between the ends, from 0 to 1; 0 where none is.
+
+    Source: Evci et al. 2022 (arXiv 2010.03533), of training loss. values: at these places, 0 and 1
+    among them; what lies beyond does not count. None where a value between is none, or there are
+    no values.
+
+    >>> height([9.0, 1.0, 2.5, 2.0, 9.0], [-0.5, 0.0, 0.5, 1.0, 1.5])
+    1.0
+    """
+    pairs = zip(places, values, strict=True)
+    between = {place: value for place, value in pairs if 0.0 <= place <= 1.0}
+    known = {place: value for place, value in between.items() if value is not None}
+    if not known or len(known) < len(between):
+        return None
+    first, last = known[0.0], known[1.0]
+    return max(value - (first + place * (last - first)) for place, value in known.items())
 
 
 def distance(
@@ -184,7 +211,7 @@ def recompute_statistics(network: nn.Module, world: World, seen: Split) -> None:
         layer.train()
     with torch.no_grad(), borrowed_generators():
         for index in torch.arange(len(seen)).tensor_split(math.ceil(len(seen) / CHUNKS["cpu"])):
-            network(world.batch(seen, index).inputs)
+            called(network, world.batch(seen, index).inputs)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     network.train(was_training)

@@ -103,6 +103,18 @@ function drawLayers() {
   }
 }
 
+function drawMoves() {
+  const elements = [...document.querySelectorAll(".chart.moved")];
+  if (!elements.length) return;
+  const rounds = data.rounds.filter(({ round }) => round in data.moves.coverage.frames);
+  slider("moves-round", rounds, (place) => {
+    for (const element of elements) {
+      const { layout, frames } = data.moves[element.dataset.moved];
+      chart(element, () => ({ layout, data: frames[rounds[place].round] ?? [] }));
+    }
+  });
+}
+
 function drawForests() {
   for (const element of document.querySelectorAll(".chart.forest")) {
     chart(element, () => data.forests[element.dataset.forest]);
@@ -382,6 +394,7 @@ async function main() {
   drawDensity();
   drawCurves();
   drawLayers();
+  drawMoves();
   drawProbes();
   legend();
   let width = innerWidth;

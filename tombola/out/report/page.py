@@ -31,6 +31,7 @@ from tombola.out.report.figures import (
     styles_of,
 )
 from tombola.out.report.forest import condition_forests, density_forest
+from tombola.out.report.moves import costs_in, moves_in
 from tombola.out.report.pictures import pictures_of
 from tombola.out.report.probes import probes_of
 from tombola.out.report.words import (
@@ -98,6 +99,7 @@ def render(study: Study) -> str:
     curves = curves_of(study)
     layers, same = layer_figures(study)
     pictures, probes = pictures_of(study), probes_of(study)
+    moves = moves_in(study)
     forests, along = condition_forests(study), density_forest(study)
     metrics, steps = list(study.rows[0]["metrics"]), study.facts["about"]["world"]["steps"]
     packed, plotly_source = _library()
@@ -122,8 +124,11 @@ def render(study: Study) -> str:
         along=along is not None,
         layer_arms=list(layers),
         same_layers=same,
+        moves=moves,
+        costs=costs_in(study),
         pictures=pictures,
         probes=probes,
+        bench=study.store.read_bench(study.digest),
         table=_table(study, metrics),
         checks=[
             (name, held, MEANING_OF_CHECKS.get(name, "")) for name, held in study.checks.items()
@@ -135,6 +140,7 @@ def render(study: Study) -> str:
             "curves": {name: curve_figures(curves, arms, name, steps) for name in curves.metrics},
             "layers": layers,
             "forests": forests if along is None else {**forests, ALONG: along},
+            "moves": moves["figures"] if moves else {},
             "pictures": pictures,
             "probes": [probe["figures"] for probe in probes],
             "rounds": _rounds(study),

@@ -64,11 +64,9 @@ class SparseNetwork(nn.Module):
         rows = next(rows for most, rows in table.items() if batch <= most)
         return tuple(_way_of(layer, rows) for layer in self.layers)
 
-    @property
-    def held(self) -> int:
-        """Bytes of weights, places and biases."""
-        parts = (p for r in self.layers for p in (r.row, r.column, r.weight, r.bias))
-        return sum(part.nbytes for part in parts if part is not None)
+    def held(self, batch: int) -> int:
+        """Bytes of weights, places and biases that a pass over so many examples reads."""
+        return sum(map(_held, self.ways(batch), self.layers))
 
     def forward(self, inputs: Tensor) -> Tensor:
         batch = len(inputs)
@@ -105,6 +103,14 @@ def _way_of(layer: Rows, rows: tuple[tuple[str, float], ...]) -> str:
         return "tombola"
     density = len(layer.column) / max(weights, 1)
     return next(way for way, most in rows if density <= most)
+
+
+def _held(way: str, layer: Rows) -> int:
+    """A layer that is computed dense has a matrix in the place of its rows."""
+    whole = 4 * layer.inputs * layer.outputs
+    kept = layer.row.nbytes + layer.column.nbytes + layer.weight.nbytes
+    bias = 0 if layer.bias is None else layer.bias.nbytes
+    return bias + (whole if way == "dense" else kept)
 
 
 def _compiled(layers: Sequence[Rows]) -> Stage:

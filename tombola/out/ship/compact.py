@@ -2,7 +2,9 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -14,13 +16,17 @@ from tombola.errors import CheckError, ShipError
 from tombola.out.ship.elsewhere import Elsewhere
 from tombola.out.ship.exporting import quietly, reason_of
 from tombola.out.ship.files import deliver
-from tombola.out.ship.shipment import EXAMPLES, Shipment
+from tombola.out.ship.format import Form, Format
+from tombola.out.ship.shipment import EXAMPLES, Shipment, held_bytes
 from tombola.out.ship.smaller import Smaller, smaller
 from tombola.out.ship.source import NoSourceError, Source
 from tombola.out.ship.speed import inputs_of
+from tombola.values.mask import Mask
 from tombola.values.params import Params
 from tombola.values.tensors import encode_tensors
 from tombola.world.batch import nested
+from tombola.world.calling import arguments, called
+from tombola.world.world import World
 
 ENDING = ".compact.safetensors"
 PROGRAM = ".compact.pt2"
@@ -41,8 +47,12 @@ def compacted(shipment: Shipment) -> Smaller:
         WorldError: it cannot be traced.
     """
     assert shipment.world is not None
-    inputs = inputs_of(shipment.world, EXAMPLES)
-    return smaller(shipment.network(), shipment.world.coupling, inputs)
+    return without_idle(shipment.world, shipment.network())
+
+
+def without_idle(world: World, network: nn.Module) -> Smaller:
+    """A world's network without the units that do nothing; raises as `compacted`."""
+    return smaller(network, world.coupling, inputs_of(world, EXAMPLES))
 
 
 def ship_compact(shipment: Shipment) -> dict[str, Any]:
@@ -127,12 +137,17 @@ def _program(shipment: Shipment, found: Smaller, reason: str) -> dict[str, Any]:
     torch.export.save(program, written)
     content, results = written.getvalue(), dict[str, Any]()
     with torch.no_grad():
-        like = network(inputs)
+        like = called(network, inputs)
 
     def check(raw: bytes) -> dict[str, bool | None]:
-        with Elsewhere(raw, like) as elsewhere:
+        with Elsewhere(raw, network, like) as elsewhere:
             own = program.module()
-            results.update(shipment.found(elsewhere, TOLERANCE, timed=own))
+
+            def timed(inputs: Any) -> Any:
+                args, named = arguments(network, inputs)
+                return own(*args, **named)
+
+            results.update(shipment.found(elsewhere, TOLERANCE, timed=timed))
         return {"outputs_equal": True, "loads_elsewhere": True}
 
     checks = deliver(content, shipment.target(PROGRAM), check)
@@ -148,13 +163,37 @@ def exported(network: nn.Module, inputs: Any) -> torch.export.ExportedProgram:
         ShipError: it cannot be exported.
     """
     examples = torch.export.Dim("examples", min=1)
-    shapes = nested(lambda tensor: {0: examples}, inputs)
+    args, named = arguments(network, inputs)
+    shapes = nested(lambda tensor: {0: examples}, named or args)
     try:
         with quietly():
             return torch.export.export(
-                network.eval(), (inputs,), dynamic_shapes=(shapes,), strict=False
+                network.eval(), args, named, dynamic_shapes=shapes, strict=False
             )
     except Exception as error:
         raise ShipError(
             f"--to compact: {type(network).__name__} cannot be exported: {reason_of(error)}."
         ) from error
+
+
+# -- the format ------------------------------------------------------------------------------
+
+
+def _forms(world: World, params: Params, mask: Mask) -> Mapping[str, Form]:
+    network = without_idle(world, world.network(params)).network
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    size, held = len(encode_tensors(tensors, {})), held_bytes(tensors)
+    return {"compact": Form(compute=partial(called, network), size=size, held=lambda _: held)}
+
+
+def _check(world: World) -> None:
+    _ = world.coupling
+
+
+COMPACT = Format(
+    name="compact",
+    ship=lambda one, _: ship_compact(one),
+    forms=_forms,
+    check=_check,
+    needs_world=True,
+)

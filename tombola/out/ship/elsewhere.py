@@ -12,11 +12,12 @@ from types import TracebackType
 from typing import IO, Any
 
 from safetensors.torch import load as decode_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from tombola.errors import CheckError
 from tombola.values.tensors import encode_tensors
 from tombola.world.batch import leaves, nested
+from tombola.world.calling import arguments
 
 # Messages are the length of a form and of tensors, 8 bytes each, then both. A form says how tensors
 # are nested: their numbers, in JSON.
@@ -47,7 +48,8 @@ while head := come.read(16):
     form, size = struct.unpack("<qq", head)
     form, tensors = json.loads(come.read(form)), load(come.read(size))
     with torch.no_grad():
-        found = flat(network(filled(form, tensors)))
+        args, named = filled(form, tensors)
+        found = flat(network(*args, **named))
     sent = save({str(n): tensor.contiguous().clone() for n, tensor in enumerate(found)})
     go.write(struct.pack("<q", len(sent)) + sent)
     go.flush()
@@ -57,14 +59,15 @@ while head := come.read(16):
 class Elsewhere:
     """The program of a `.pt2` file, as a function of nested tensors; a context.
 
-    like: what it gives, for how its outputs are nested.
+    network: the module it was made of, for how that is called. like: what it gives, for how its
+    outputs are nested.
 
     Raises:
         CheckError: the other process cannot load or run it; with what it said last.
     """
 
-    def __init__(self, content: bytes, like: Any) -> None:
-        self._content, self._like = content, like
+    def __init__(self, content: bytes, network: nn.Module, like: Any) -> None:
+        self._content, self._network, self._like = content, network, like
         self._held = ExitStack()
 
     def __enter__(self) -> "Elsewhere":
@@ -94,8 +97,9 @@ class Elsewhere:
     def __call__(self, inputs: Any) -> Any:
         come, go = self._process.stdin, self._process.stdout
         assert come is not None and go is not None
-        tensors = {str(n): leaf.contiguous().clone() for n, leaf in enumerate(leaves(inputs))}
-        form, sent = json.dumps(form_of(inputs)).encode(), encode_tensors(tensors, {})
+        given = arguments(self._network, inputs)
+        tensors = {str(n): leaf.contiguous().clone() for n, leaf in enumerate(leaves(given))}
+        form, sent = json.dumps(form_of(given)).encode(), encode_tensors(tensors, {})
         try:
             come.write(struct.pack("<qq", len(form), len(sent)) + form + sent)
             come.flush()

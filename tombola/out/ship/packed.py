@@ -1,5 +1,6 @@
 """`--to packed`: the smallest file that gives the network back."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,15 @@ from torch import Tensor
 
 from tombola.errors import CheckError, ShipError
 from tombola.out.ship.files import deliver
+from tombola.out.ship.format import Form, Format
 from tombola.out.ship.packing import Packed
 from tombola.out.ship.safetensors import FROZEN, NOT_MEASURED
-from tombola.out.ship.shipment import Shipment, difference
+from tombola.out.ship.shipment import Shipment, difference, held_bytes
 from tombola.out.ship.speed import compared, inputs_of
+from tombola.values.mask import Mask
+from tombola.values.params import Params
+from tombola.world.calling import called
+from tombola.world.world import World
 
 ENDING = ".packed"
 PLAIN = (
@@ -54,7 +60,7 @@ def ship_packed(shipment: Shipment, precision: str = "float32") -> dict[str, Any
     packed = Packed(
         tensors=cargo.params,
         mask=shipment.mask,
-        same=same_of(shipment),
+        same=same_of(shipment.world),
         precision=precision,
         facts=shipment.facts(),
     )
@@ -71,19 +77,19 @@ def ship_packed(shipment: Shipment, precision: str = "float32") -> dict[str, Any
     checks = deliver(content, target, check)
     notes = [PLAIN] if cargo.cuts_to_zero else [PLAIN, FROZEN]
     if packed.signs:
-        notes.append(SIGNED.format(", ".join(packed.signs)))
+        notes.append(SIGNED.format(", ".join(sorted(packed.signs))))
     if shipment.world is None:
         notes.append(NOT_MEASURED)
     document = shipment.document(ending, content, checks, **found, notes=notes)
     return {**document, "format": "packed", "precision": precision}
 
 
-def same_of(shipment: Shipment) -> dict[str, str]:
+def same_of(world: World | None) -> dict[str, str]:
     """Further names of tied tensors, and the name each is kept under."""
-    if shipment.world is None:
+    if world is None:
         return {}
     first, same = dict[int, str](), dict[str, str]()
-    for name, tensor in shipment.world.new_network(0).state_dict(keep_vars=True).items():
+    for name, tensor in world.new_network(0).state_dict(keep_vars=True).items():
         if first.setdefault(id(tensor), name) != name:
             same[name] = first[id(tensor)]
     return same
@@ -128,7 +134,7 @@ def _found(shipment: Shipment, read: Packed) -> dict[str, Any]:
     own, network = shipment.network(), network.eval()
     inputs = inputs_of(shipment.world, 64)
     with torch.no_grad():
-        differ = difference(network(inputs), own(inputs))
+        differ = difference(called(network, inputs), called(own, inputs))
     accuracy, before = shipment.accuracy(network), shipment.accuracy(own)
     return {
         "outputs": {
@@ -138,5 +144,17 @@ def _found(shipment: Shipment, read: Packed) -> dict[str, Any]:
         "test_accuracy": accuracy,
         "network_accuracy": before,
         "accuracy_cost": None if accuracy is None or before is None else before - accuracy,
-        "speed": compared(network, own, shipment.world, shipment.batches),
+        "speed": compared(partial(called, network), own, shipment.world, shipment.batches),
     }
+
+
+# -- the format ------------------------------------------------------------------------------
+
+
+def _forms(world: World, params: Params, mask: Mask) -> dict[str, Form]:
+    content = Packed(tensors=params, mask=mask, same=same_of(world)).encode()
+    held = held_bytes(params)
+    return {"packed": Form(compute=None, size=len(content), held=lambda _: held)}
+
+
+PACKED = Format(name="packed", ship=ship_packed, forms=_forms)

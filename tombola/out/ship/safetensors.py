@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from tombola.errors import CheckError
 from tombola.out.ship.cargo import Cargo
 from tombola.out.ship.files import deliver
+from tombola.out.ship.format import Form, Format
+from tombola.out.ship.shipment import held_bytes
 from tombola.train.evaluate import evaluate
 from tombola.train.select import Selection
 from tombola.values.mask import FULL, Mask
@@ -67,7 +70,8 @@ def state_of(cargo: Cargo, world: World | None) -> dict[str, Tensor]:
         found = dict(cargo.params)
     else:
         # Not trained on from here: the ticket form only fits the tensors into a new network.
-        network = Ticket(init=cargo.params, mask=FULL, start_step=0).build(world.model)
+        ticket = Ticket(init=cargo.params, mask=FULL, start_step=0)
+        network = ticket.build(partial(world.new_network, 0))
         found = network.state_dict()
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in found.items()}
 
@@ -125,3 +129,20 @@ def _what_failed(name: str, cargo: Cargo, world: World | None, accuracy: float |
         f"{world.name!r}, {cargo.recorded} was recorded; it was not kept. Data or code of the "
         "world changed, or it is another world: name the one it was trained on with --on."
     )
+
+
+# -- the format ------------------------------------------------------------------------------
+
+
+def _forms(world: World, params: Params, mask: Mask) -> dict[str, Form]:
+    cargo = Cargo(params=params, mask=mask, stem="", provenance={}, trained=False)
+    content = encode_tensors(state_of(cargo, world), _metadata(cargo))
+    held = held_bytes(params)
+    return {"safetensors": Form(compute=None, size=len(content), held=lambda _: held)}
+
+
+SAFETENSORS = Format(
+    name="safetensors",
+    ship=lambda one, _: ship_network(one.cargo, one.world, one.folder),
+    forms=_forms,
+)

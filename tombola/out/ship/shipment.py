@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tombola.train.evaluate import evaluate
 from tombola.values.mask import FULL, Mask
 from tombola.values.tensors import encode_tensors
 from tombola.world.batch import leaves
+from tombola.world.calling import called
 from tombola.world.world import World
 
 EXAMPLES = 64  # of the test split, on which outputs are compared
@@ -68,7 +70,7 @@ class Shipment:
         own = self.network()
         inputs = inputs_of(self.world, EXAMPLES)
         with torch.no_grad():
-            differ = difference(exported(inputs), own(inputs))
+            differ = difference(exported(inputs), called(own, inputs))
         if not differ <= tolerance:
             raise CheckError(
                 f"outputs_equal failed: outputs of the file differ by {differ:.2g} of the largest, "
@@ -86,8 +88,9 @@ class Shipment:
         if self.world is None or not self.cargo.trained:
             return None
         with self.world.numerics.in_force():
-            frame = exported if isinstance(exported, nn.Module) else self.network()
-            return evaluate(frame, self.world, self.world.test, call=exported).get("accuracy")
+            call = partial(called, exported) if isinstance(exported, nn.Module) else exported
+            found = evaluate(self.network(), self.world, self.world.test, call=call)
+            return found.get("accuracy")
 
     def document(
         self, ending: str, content: bytes, checks: Mapping[str, bool | None], **more: Any
@@ -128,6 +131,11 @@ def _difference(found: Tensor, wanted: Tensor) -> float:
         return 0.0
     gap = (found.double() - wanted.double()).abs().max()
     return round(float(gap / wanted.double().abs().max().clamp(min=1e-12)), 12)
+
+
+def held_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Of tensors in memory, those under several names once."""
+    return sum(tensor.nbytes for tensor in {id(t): t for t in tensors.values()}.values())
 
 
 def dense_bytes(tensors: Mapping[str, Tensor]) -> int:

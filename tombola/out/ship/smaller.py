@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from tombola.errors import ShipError
 from tombola.values.units import Coupling, Role, Sets, UnitSet, summed
+from tombola.world.calling import called
 
 Left = dict[str, Tensor]  # set -> which of its units stay, bool (units,)
 
@@ -75,7 +76,7 @@ def smaller(network: nn.Module, coupling: Coupling, inputs: Any) -> Smaller:
     _slice(copy, coupling.sets, left)
     try:
         with torch.no_grad():
-            copy(inputs)
+            called(copy, inputs)
     except Exception as error:
         raise ShipError(
             f"--to compact: the forward pass of {kind} counts on the number of its units and fails "
@@ -176,7 +177,7 @@ def _steady(network: nn.Module, sets: Sets, inputs: Any) -> dict[str, Steady]:
     hooks = [owner.register_forward_pre_hook(noted(name)) for name, owner in owners.items()]
     try:
         with torch.no_grad():
-            network(inputs)
+            called(network, inputs)
     finally:
         for hook in hooks:
             hook.remove()

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as decode_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from tombola.errors import ShipError
 from tombola.kernels.infer import Rows
 from tombola.out.ship.chain import SparseNetwork
 from tombola.out.ship.files import deliver
+from tombola.out.ship.format import Form, Format
 from tombola.out.ship.safetensors import FROZEN
 from tombola.out.ship.shipment import Shipment
 from tombola.train.executors.executor import NotServedError
@@ -196,7 +197,30 @@ def _check_places(layers: tuple[Rows, ...], where: str) -> None:
         raise ShipError(f"{where} has no layers.")
 
 
-def chain_of(network: nn.Module, links: tuple[Link, ...], mask: Mask, way: str) -> SparseNetwork:
-    """A network computed one way throughout, without a file."""
-    tensors = {name: tensor.detach() for name, tensor in network.named_parameters()}
-    return SparseNetwork(rows_of(links, tensors, mask), way)
+# -- the format ------------------------------------------------------------------------------
+
+LIBRARIES = {"torch": "torch CSR", "scipy": "scipy CSR"}  # the same file, all layers that way
+
+
+def _forms(world: World, params: Params, mask: Mask) -> dict[str, Form]:
+    content = encode_rows(rows_of(links_for_shipping(world), params, mask), {})
+    layers = decode_rows(content, "the file")
+    networks = {"sparse": SparseNetwork(layers)}
+    networks |= {name: SparseNetwork(layers, way) for way, name in LIBRARIES.items()}
+    return {
+        name: Form(compute=network, size=len(content), held=network.held)
+        for name, network in networks.items()
+    }
+
+
+def _check(world: World) -> None:
+    links_for_shipping(world)
+
+
+SPARSE = Format(
+    name="sparse",
+    ship=lambda one, _: ship_sparse(one),
+    forms=_forms,
+    check=_check,
+    needs_world=True,
+)

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from tombola.errors import CallError
 from tombola.lab.bench.measure import rounded
 from tombola.world.batch import nested
+from tombola.world.calling import called
 from tombola.world.data.split import Split
 from tombola.world.world import World
 
@@ -44,7 +46,7 @@ def compared(
     rows = []
     for size in batches:
         inputs = inputs_of(world, size)
-        turns = by_turns({"dense": dense.eval(), "exported": exported}, inputs)
+        turns = by_turns({"dense": partial(called, dense.eval()), "exported": exported}, inputs)
         ratios = sorted(a / b for a, b in zip(turns["dense"], turns["exported"], strict=True))
         own = statistics.median(turns["exported"])
         rows.append(

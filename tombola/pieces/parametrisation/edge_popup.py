@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from tombola.errors import RecipeError
-from tombola.pieces.parametrisation.untrained import Weights, not_weight_free, untrained
+from tombola.pieces.parametrisation.untrained import (
+    Weights,
+    check_fields,
+    not_weight_free,
+    untrained,
+)
 from tombola.pieces.select import largest
 from tombola.pieces.setting import Setting
 from tombola.values.mask import Mask, cut_to_zero
@@ -42,6 +47,9 @@ class EdgePopup:
     tensor in the place of fan_in, so that variances are 1 / density times as large. ranking: with
     `TOGETHER`, counts are of all tensors; those of small fan-in begin with larger scores.
 
+    Raises:
+        RecipeError: a field that is not of its kind.
+
     Source: Ramanujan et al. 2019 (arXiv 1911.13299), section 3, and the authors' `conv_type.py`.
     Differs: their networks have no biases and no affine normalisation; here those stay frozen at
     their initial values (zero and one in this package's models). Their code scales by the fraction
@@ -55,6 +63,9 @@ class EdgePopup:
     weights: Weights = Weights.SIGNED_CONSTANT
     scaled: bool = False
     ranking: Ranking = Ranking.EACH_TENSOR
+
+    def __post_init__(self) -> None:
+        check_fields(self, weights=Weights, scaled=bool, ranking=Ranking)
 
     @property
     def redistributes(self) -> bool:

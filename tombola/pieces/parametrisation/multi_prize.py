@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tombola.pieces.parametrisation.edge_popup import SCORES, EdgePopup
-from tombola.pieces.parametrisation.untrained import Weights
+from tombola.pieces.parametrisation.untrained import Weights, check_fields
 from tombola.pieces.setting import Setting
 from tombola.values.mask import Mask
 from tombola.values.params import Params
@@ -27,6 +27,9 @@ class MultiPrize:
 
     search: how weights are drawn, and chosen. Their size sets the gain and the pace of the scores,
     nothing else.
+
+    Raises:
+        RecipeError: a search of another kind.
 
     Source: Diffenderfer & Kailkhura 2021 (arXiv 2103.09377), algorithm 1 (biprop), and the authors'
     `conv_type.py`. Differs: their code divides by int(k n), which may not be the number of weights
@@ -48,6 +51,9 @@ class MultiPrize:
     search: EdgePopup = field(
         default_factory=lambda: EdgePopup(weights=Weights.KAIMING, scaled=True)
     )
+
+    def __post_init__(self) -> None:
+        check_fields(self, search=EdgePopup)
 
     @property
     def redistributes(self) -> bool:

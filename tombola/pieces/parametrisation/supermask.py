@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from tombola.errors import RecipeError
-from tombola.pieces.parametrisation.untrained import Weights, not_weight_free, untrained
+from tombola.pieces.parametrisation.untrained import (
+    Weights,
+    check_fields,
+    not_weight_free,
+    untrained,
+)
 from tombola.pieces.select import largest
 from tombola.pieces.setting import Setting
 from tombola.values.mask import Mask, cut_to_zero
@@ -31,6 +36,9 @@ class Supermask:
     weights: what is chosen among. rescaled: what is in use is multiplied by the tensor's weights
     over those in use, step by step, and in the finished network.
 
+    Raises:
+        RecipeError: a field that is not of its kind.
+
     Source: Zhou et al. 2019 (arXiv 1905.01067), section 5, dynamic weight rescaling included.
     Differs: there the finished network is another draw, so of no exact count, and accuracies are of
     ten draws.
@@ -42,6 +50,9 @@ class Supermask:
 
     weights: Weights = Weights.AS_IS
     rescaled: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self, weights=Weights, rescaled=bool)
 
     def refuses(self, setting: Setting) -> str | None:
         return not_weight_free(self, self.weights, setting)

@@ -6,6 +6,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+from tombola.errors import RecipeError
 from tombola.pieces.action.constant import deviation
 from tombola.pieces.setting import Setting
 from tombola.values.rng import stream
@@ -28,6 +29,20 @@ class Weights(Enum):
 
 
 _KEEP_ZEROS = {Weights.SIGNED_DEVIATION, Weights.AS_IS}
+
+
+def check_fields(piece: object, **kinds: type) -> None:
+    """Raise RecipeError unless these fields of a piece are of their kinds, enumerations or bool."""
+    for what, kind in kinds.items():
+        value = getattr(piece, what)
+        if not isinstance(value, kind):
+            names = (
+                [f"{kind.__name__}.{one.name}" for one in kind] if issubclass(kind, Enum) else []
+            )
+            raise RecipeError(
+                f"{type(piece).__name__}({what}={value!r:.60}): want "
+                f"{', '.join(names) or f'a value of {kind.__name__}'}."
+            )
 
 
 def untrained(weights: Weights, weight: Tensor, seed: int, name: str) -> Tensor:

@@ -66,8 +66,8 @@ def hessian_vector(
 ) -> tuple[Tensor, ...]:
     """The Hessian of a loss by some tensors times a vector, from its gradient and one more pass.
 
-    slopes: the gradient by `weights`, with its graph (`create_graph`). vector: like the weights.
-    Exact; zero where the gradient does not depend on the weights.
+    slopes: the gradient by `weights`, with its graph (`create_graph`), which is used up. vector:
+    like the weights. Exact; zero where the gradient does not depend on the weights.
 
     Source: Pearlmutter 1994, Fast exact multiplication by the Hessian.
 

@@ -102,7 +102,7 @@ def stretched(world: World, length: int) -> World:
     assert world.evaluate_every is not None
     times = length / world.steps
     rate = Stretched(of=world.optimiser.rate, times=times)
-    every = round_half_up(times * world.evaluate_every)
+    every = max(1, round_half_up(times * world.evaluate_every))
     return once(world, ["stretched", length], lambda: _timed(world, length, rate, every))
 
 

@@ -1,7 +1,6 @@
 """A dense network of as many weights as the ticket."""
 
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import ClassVar
 
@@ -20,7 +19,7 @@ from tombola.recipes.worlds import differences, once
 from tombola.values.mask import FULL
 from tombola.values.point import Point
 from tombola.values.rng import borrowed_generators
-from tombola.world.layers import prunable_layers
+from tombola.world.layers import is_one_of, prunable_layers
 from tombola.world.world import World
 
 HALVINGS = 26  # widths up to some 5,000: those of two layers, v and w, change 1 / 2vw apart or more
@@ -138,7 +137,7 @@ def weights_at(world: World, scope: Scope, factor: float) -> int:
         )
     found = (
         layer
-        for layer in prunable_layers(network, world.rate_of)
-        if not any(fnmatchcase(layer.name, pattern) for pattern in world.unpruned)
+        for layer in prunable_layers(network, world.rate_of, world.pruned)
+        if not is_one_of(layer.name, world.unpruned)
     )
     return sum(layer.count for layer in scope.select(tuple(found)))

@@ -1,11 +1,11 @@
 """The plain executor: torch's own autograd and optimiser on whole tensors; it serves everything."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from tombola.pieces.dynamics import Moment
 from tombola.train.evaluate import evaluate
@@ -17,6 +17,7 @@ from tombola.train.select import Selection
 from tombola.train.training import Training
 from tombola.values.params import Params
 from tombola.values.rng import reseed, stream
+from tombola.world.calling import called
 from tombola.world.data.split import Split
 from tombola.world.world import fill
 
@@ -36,7 +37,7 @@ class Dense:
         self._device = self.world.numerics.torch_device
         self._train = self.world.train.on(self._device)
         self.network = self.world.numerics.place(self.world.new_network(0))
-        self.compute: Callable[[Any], Any] = self.network
+        self.compute: Callable[[Any], Any] = partial(called, self.network)
         held = start if resume is None else resume.coords
         fill(self.network, held)
         self.coords = self._coordinates(held)
@@ -115,7 +116,7 @@ class Dense:
     def _call(self, effective: Mapping[str, Tensor]) -> Callable[[Any], Any]:
         if not effective:
             return self.compute
-        return lambda inputs: functional_call(self.network, dict(effective), (inputs,))
+        return lambda inputs: called(self.network, inputs, effective)
 
     def _move(self, effective: Mapping[str, Tensor], step: Step) -> bool:
         """Let the dynamics change mask, weights and slots. True if it replaces the step."""

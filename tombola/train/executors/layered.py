@@ -24,6 +24,8 @@ from tombola.train.training import Training
 from tombola.values.mask import FULL
 from tombola.values.params import Params
 from tombola.values.rng import reseed, stream
+from tombola.world.batch import leaves
+from tombola.world.calling import called
 from tombola.world.data.split import Split
 from tombola.world.optimiser import SGD, Adam, AdamW
 from tombola.world.world import World, fill
@@ -93,7 +95,7 @@ class Layered:
         reseed(step.noise)
         batch = self.world.batch(self.world.train, step.index, stream(step.noise, "prepare"))
         given = {name: one.about(batch) for name, one in self._given.items()}
-        loss = job.objective.loss(self.network, batch, given)
+        loss = job.objective.loss(partial(called, self.network), batch, given)
         penalty = job.objective.penalty(_Whole(self.trained, self._layout))
         total = loss if penalty is None else loss + penalty
         total.backward()
@@ -257,7 +259,7 @@ def images_of(network: nn.Module, inputs: Any) -> dict[str, Image]:
         if hindrance is None
     ]
     with torch.no_grad():
-        network(inputs)
+        called(network, inputs)
     for hook in hooks:
         hook.remove()
     return seen
@@ -268,8 +270,9 @@ def _computes_the_same(network: nn.Module, names: tuple[str, ...], inputs: Any) 
 
     def computed() -> tuple[Tensor | None, ...]:
         trained = [p for p in network.parameters() if p.requires_grad]
-        outputs = network(inputs)
-        return (outputs, *torch.autograd.grad(outputs.square().sum(), trained, allow_unused=True))
+        outputs = [o for o in leaves(called(network, inputs)) if o.is_floating_point()]
+        total = torch.stack([part.square().sum() for part in outputs]).sum()
+        return (*outputs, *torch.autograd.grad(total, trained, allow_unused=True))
 
     with torch.enable_grad():
         try:

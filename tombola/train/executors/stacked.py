@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from tombola.pieces.dynamics import Static
 from tombola.pieces.parametrisation import Identity
@@ -23,6 +23,7 @@ from tombola.values.mask import Mask
 from tombola.values.params import Params
 from tombola.values.rng import borrowed_generators, reseed, stream
 from tombola.world.batch import Batch, leaves, nested
+from tombola.world.calling import called
 from tombola.world.data.split import Split
 from tombola.world.objective import CrossEntropy
 from tombola.world.optimiser import SGD, Adam, AdamW
@@ -177,7 +178,7 @@ class Stack:
 
         def one(leaves: Any, held: Any, inputs: Any, targets: Any, index: Tensor) -> Tensor:
             def call(given: Any) -> Any:
-                return functional_call(self.network, {**leaves, **held}, (given,))
+                return called(self.network, given, {**leaves, **held})
 
             loss = objective.loss(call, Batch(inputs, targets, index), {})
             penalty = objective.penalty(leaves)
@@ -323,7 +324,7 @@ def _check_mapped(training: Training) -> None:
     network = world.new_network(0).train()
     with torch.no_grad(), borrowed_generators():
         before = {name: id(buffer) for name, buffer in network.named_buffers()}
-        network(world.batch(world.train, torch.arange(world.batch_size)).inputs)
+        called(network, world.batch(world.train, torch.arange(world.batch_size)).inputs)
     if before != {name: id(buffer) for name, buffer in network.named_buffers()}:
         raise NotServedError(f"{type(network).__name__} replaces its buffers")
     fresh = replace(training, slots=None)

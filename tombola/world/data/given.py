@@ -1,17 +1,19 @@
 """What users give as data, to a Split in memory, checked once at the door."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from tombola.errors import WorldError
 from tombola.values.digest import digest, tensor_digest
-from tombola.world.batch import leaves, nested
+from tombola.world.batch import leaves
 from tombola.world.data.encoded import is_picture, pixels_of, stacked
 from tombola.world.data.hugging_face import is_table, read_table
+from tombola.world.data.pairs import as_tensors, is_pair, pair_of
 from tombola.world.data.split import Split
 
 READ_TWICE = 32  # items; a flip with chance one half shows in every other item alone
@@ -46,9 +48,41 @@ class Identified:
             raise WorldError(f"Identified({type(self.data).__name__}): it has an identity already.")
 
 
+@dataclass(frozen=True)
+class Collated:
+    """Data whose items are put together by a function of yours: padded, for example.
+
+    data: a Dataset, or rows of a Hugging Face data set. collate: a function of a list of items, as
+    a `DataLoader` takes it, to a pair (inputs, targets) or a dict with labels. It is called once
+    with all items, so that everything is padded to one length.
+
+    Example:
+        >>> from torch.nn.utils.rnn import pad_sequence
+        >>> texts = [(torch.tensor([3, 4]), 0), (torch.tensor([5]), 1)]
+        >>> def padded(items):
+        ...     words, labels = zip(*items)
+        ...     return pad_sequence(words, batch_first=True), torch.tensor(labels)
+        >>> as_split(Collated(texts, padded), "train").inputs.tolist()
+        [[3, 4], [5, 0]]
+    """
+
+    data: Any
+    collate: Callable[[list[Any]], Any]
+
+    def __post_init__(self) -> None:
+        sized = hasattr(self.data, "__len__") and hasattr(self.data, "__getitem__")
+        if not sized or isinstance(self.data, (Split, Identified, Collated)):
+            raise WorldError(
+                f"Collated({type(self.data).__name__}): want a Dataset, or another sequence."
+            )
+        if not callable(self.collate):
+            raise WorldError(f"Collated(collate={self.collate!r:.60}): want a function of items.")
+
+
 def as_split(data: Any, name: str) -> Split:
-    """Tensors `(inputs, targets)`, a map-style Dataset of such pairs, or a `datasets.Dataset`, read
-    once into memory. Pictures of Pillow become uint8 (n, channels, height, width).
+    """Tensors or arrays `(inputs, targets)`, a map-style Dataset of such pairs or of dicts with a
+    label, or a `datasets.Dataset`, read once into memory. Pictures of Pillow become uint8 (n,
+    channels, height, width). A dict with a `label` (or `labels`, `target`, ..) is taken apart.
 
     Raises:
         WorldError: nothing in it, lengths that differ, NaN, or items that change between reads.
@@ -64,36 +98,35 @@ def as_split(data: Any, name: str) -> Split:
 
 
 def _read(data: Any, name: str, twice: bool) -> Split:
+    if isinstance(data, Collated):
+        return _collated(data.data, name, twice, data.collate)
     if is_table(data) and len(data):
         data = read_table(data, name)
     if isinstance(data, Split):
         return data
-    if isinstance(data, (tuple, list)) and len(data) == 2:
+    if is_pair(data):
         # Copies, so that what is trained on later is what has been checked and named now.
-        return Split(*(nested(Tensor.clone, side) for side in data))
+        return pair_of(as_tensors(data), name)
     if hasattr(data, "__len__") and (isinstance(data, Dataset) or is_table(data)):
-        return _collated(data, name, twice)
+        return _collated(data, name, twice, partial(_together, name=name))
     raise WorldError(
         f"{name}={type(data).__name__}: want a pair (inputs, targets) of tensors, a torch Dataset "
         "of such pairs with a length, or one split of a Hugging Face data set."
     )
 
 
-def _collated(data: Any, name: str, twice: bool) -> Split:
+def _collated(data: Any, name: str, twice: bool, together: Callable[[list[Any]], Any]) -> Split:
     if len(data) == 0:
         raise WorldError(f"{name}: the data set is empty; want at least one example.")
     if twice:
-        _check_same(data, name)
-    pair = _together([data[place] for place in range(len(data))], name)
-    if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-        raise WorldError(f"{name}: items are {type(data[0]).__name__}; want pairs (input, target).")
-    return Split(pair[0], pair[1])
+        _check_same(data, name, together)
+    return pair_of(as_tensors(together([data[place] for place in range(len(data))])), name)
 
 
-def _check_same(data: Any, name: str) -> None:
+def _check_same(data: Any, name: str, together: Callable[[list[Any]], Any]) -> None:
     for place in torch.linspace(0, len(data) - 1, min(len(data), READ_TWICE)).int().tolist():
         once, again = (
-            [tensor_digest(leaf) for leaf in leaves(_together([data[place]], name))]
+            [tensor_digest(leaf) for leaf in leaves(as_tensors(together([data[place]])))]
             for _ in range(2)
         )
         if once != again:
@@ -113,8 +146,9 @@ def _together(items: list[Any], name: str) -> Any:
         return default_collate(items)
     except (RuntimeError, TypeError) as error:
         raise WorldError(
-            f"{name}: the items cannot be made one tensor ({error}). Want pairs (input, target) of "
-            "tensors, numbers or images, all of one size."
+            f"{name}: the items cannot be made one tensor ({_first_line(error)}). Want pairs "
+            "(input, target) of tensors, numbers or images, all of one size; or a function that "
+            "pads them: tombola.Collated(data, collate)."
         ) from error
 
 
@@ -137,3 +171,7 @@ def _check(split: Split, name: str) -> None:
         raise WorldError(f"{name}: lengths differ, {lengths}; want one target per input.")
     if len(split) == 0:
         raise WorldError(f"{name}: no examples; want at least one.")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

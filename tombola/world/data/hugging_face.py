@@ -31,38 +31,49 @@ def read_table(data: Any, name: str) -> Split | Dataset[Any]:
     feature's type. A table with a transform of the user's own is given back as pairs, to be read
     like any Dataset.
 
-    The target is the column of class labels, or the one that is named like it; the input is the
-    column of images, or the only other one.
+    The target is the column of class labels, or the one that is named like it. The input is the
+    column of images, or the only other one; of several columns of numbers, such as a tokeniser
+    makes, a dict by their names. Of a table with a format, the columns of that format count.
 
     Raises:
         WorldError: the columns cannot be told, inputs differ in size, or labels are missing, text
             or out of range.
     """
     transformed = data.format["type"] == "custom"
-    names = list(data[0]) if transformed else data.column_names
+    names = list(data[0]) if transformed else list(data.format.get("columns") or data.column_names)
     inputs, label = _columns(data.features, names, name)
     if transformed:
         return Pairs(data, inputs, label)
-    feature = data.features[inputs]
     targets, classes = _targets(data, label, name)
-    if _kind(feature) == "Image":
-        images = stacked(_images(data.with_format(None), inputs, name), len(data), name)
+    if _kind(data.features[inputs[0]]) == "Image":
+        images = stacked(_images(data.with_format(None), inputs[0], name), len(data), name)
         return Split(images, targets, classes)
+    found = {column: _numbers(data, column, inputs, name) for column in inputs}
+    return Split(found if len(inputs) > 1 else found[inputs[0]], targets, classes)
+
+
+def _numbers(data: Any, column: str, inputs: tuple[str, ...], name: str) -> Tensor:
+    """A column as one tensor."""
+    feature = data.features[column]
     while hasattr(feature, "feature"):  # lists of lists of numbers
         feature = feature.feature
     kind = str(getattr(feature, "dtype", _kind(feature)))
     if kind not in NUMBERS:
-        raise WorldError(f"{name}: column {inputs!r} holds {kind}; want images or numbers.")
-    numbers = data.with_format("numpy", columns=[inputs], dtype=np.dtype(kind))[:][inputs]
+        leave = f", or leave it out with data.remove_columns({column!r})" if len(inputs) > 1 else ""
+        raise WorldError(f"{name}: column {column!r} holds {kind}; want images or numbers{leave}.")
+    numbers = data.with_format("numpy", columns=[column], dtype=np.dtype(kind))[:][column]
     if not isinstance(numbers, np.ndarray) or numbers.dtype == object:
-        raise WorldError(f"{name}: the rows of {inputs!r} have different sizes; want one for all.")
-    return Split(torch.tensor(numbers), targets, classes)
+        raise WorldError(
+            f"{name}: the rows of {column!r} have different sizes; want one for all. A tokeniser "
+            'pads with padding="max_length"; tombola.Collated(data, ..) takes a function that pads.'
+        )
+    return torch.tensor(numbers)
 
 
 class Pairs(Dataset[Any]):
-    """The rows of a table as pairs (input, target)."""
+    """The rows of a table as pairs (input, target); several inputs are a dict."""
 
-    def __init__(self, rows: Any, inputs: str, label: str) -> None:
+    def __init__(self, rows: Any, inputs: tuple[str, ...], label: str) -> None:
         self._rows, self._inputs, self._label = rows, inputs, label
 
     def __len__(self) -> int:
@@ -70,20 +81,23 @@ class Pairs(Dataset[Any]):
 
     def __getitem__(self, place: int) -> tuple[Any, Any]:
         row = self._rows[place]
-        return row[self._inputs], row[self._label]
+        found = {name: row[name] for name in self._inputs}
+        return found if len(found) > 1 else found[self._inputs[0]], row[self._label]
 
 
-def _columns(features: Any, names: list[str], name: str) -> tuple[str, str]:
-    """The column of inputs and that of targets."""
+def _columns(features: Any, names: list[str], name: str) -> tuple[tuple[str, ...], str]:
+    """The columns of inputs and that of targets."""
     classed = [n for n in names if n in features and _kind(features[n]) == "ClassLabel"]
     label = only_one(classed or [n for n in names if n in LABEL_NAMES], LABEL_NAMES)
     others = [n for n in names if n != label]
     pictures = [n for n in others if n in features and _kind(features[n]) == "Image"]
-    inputs = only_one(pictures or others, IMAGE_NAMES)
-    if label is None or inputs is None:
+    only = only_one(pictures or others, IMAGE_NAMES)
+    inputs = (only,) if only is not None else () if pictures else tuple(others)
+    if label is None or not inputs:
         raise WorldError(
-            f"{name}: a table with columns {', '.join(names)}; want one of inputs and one of "
-            "labels. Take two with data.select_columns([..]); name the labels `label`."
+            f"{name}: a table with columns {', '.join(names)}; want one of inputs, or several of "
+            "numbers, and one of labels. Take some with data.select_columns([..]); name the labels "
+            "`label`."
         )
     return inputs, label
 
