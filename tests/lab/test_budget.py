@@ -10,7 +10,8 @@ import tombola as tb
 from tombola.errors import CallError
 from tombola.lab import budget
 from tombola.lab.budget import within
-from tombola.lab.plan import Pace, seconds_of
+from tombola.lab.pace import Pace
+from tombola.lab.plan import seconds_of
 from tombola.lab.question import Question
 from tombola.lab.store import Store
 from tombola.lab.study import planned
@@ -25,7 +26,7 @@ def question(steps: int = 4_000, **more: object) -> Question:
 
 
 def seconds(asked: Question, folder: Path, pace: Pace = PACE, jobs: int = 1) -> float:
-    return seconds_of(planned(asked, Store(folder, create=False)), pace, jobs)
+    return seconds_of(planned(asked, Store(folder, create=False)), pace, jobs, {})
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
