@@ -76,12 +76,12 @@ def test_no_number_of_minutes(minutes: object) -> None:
 
 
 def test_a_study_repeats_without_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "pace_of", lambda world: PACE)
+    monkeypatch.setattr(budget, "pace_of", lambda world, least: PACE)
     world = toy_world(steps=400, evaluate_every=40)
     how = {"seeds": 1, "arms": ("dense",), "store": tmp_path / "store"}
     study = tb.find(tb.recipes.ONESHOT, world, minutes=0.06, **how)
     steps = int(study.document["world"].removeprefix("toy,steps="))
     assert 10 <= steps < 400
-    monkeypatch.setattr(budget, "pace_of", lambda world: pytest.fail("was timed"))
+    monkeypatch.setattr(budget, "pace_of", lambda world, least: pytest.fail("was timed"))
     again = tb.find(tb.recipes.ONESHOT, tb.varied(world, steps=steps), **how)
     assert again.digest == study.digest and again.document["cost"]["steps_trained"] == 0
