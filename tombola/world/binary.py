@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from tombola.errors import WorldError
 from tombola.values.rng import borrowed_generators
+from tombola.world.calling import called
 from tombola.world.world import World
 
 _IN_PLACE = {torch.relu_, Tensor.relu_, F.relu_}
@@ -41,7 +42,7 @@ def binarised(world: World) -> World:
     with torch.no_grad(), world.numerics.in_force(), borrowed_generators():
         batch = world.batch(world.train, torch.arange(min(2, len(world.train))))
         with seen:
-            network(batch.inputs)
+            called(network, batch.inputs)
     if not seen.replaced:
         raise WorldError(
             f"world {world.name!r}: {type(network).__name__} has no ReLU, so there is no "

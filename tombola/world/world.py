@@ -38,12 +38,14 @@ RATES_2019 = {"linear": 0.8, "conv": 0.8, "attention": 0.8, "output": 0.9}
 class World:
     """What a recipe is applied to.
 
-    model: a class or function without arguments that returns a new network; its forward is called
-        with the inputs as one argument (a tuple stays a tuple).
-    train, test, validation: pairs (inputs, targets) of tensors, torch Datasets of such pairs,
-        splits of a Hugging Face data set, or of `tombola.images`; read once into memory. Data that
-        differs each time it is read is wrapped in `tombola.Identified`. Without `validation`, a
-        tenth of `train` is held out, the same for every seed.
+    model: a class or function without arguments that returns a new network. Several inputs, in a
+        tuple or dict, are the arguments of its forward where that takes so many, or these names;
+        else they are one argument (`tombola.world.calling`).
+    train, test, validation: pairs (inputs, targets) of tensors or arrays, torch Datasets of such
+        pairs, splits of a Hugging Face data set, or of `tombola.images`; read once into memory.
+        Data that differs each time it is read is wrapped in `tombola.Identified`, items of
+        different sizes in `tombola.Collated`. Without `validation`, a tenth of `train` is held out,
+        the same for every seed.
     steps: length of one training, in optimiser steps. batch_size: examples per step.
     evaluate_every: steps between evaluations on the validation split (default: steps / 100).
     rates: fraction of survivors a round keeps, by kind of layer; those left out .8 (output .9). One
@@ -54,7 +56,8 @@ class World:
     thin: for the control of that name; a function that takes a factor in (0, 1] and returns the
         network with all its widths multiplied by it.
     judged_density, margin: at which density a verdict is given, and how far below dense a ticket
-        may be to match it, as a fraction; both are declared before training.
+        may be to match it, in the unit of the metric (of accuracy, a fraction); both are declared
+        before training.
     name: what reports call it. Not part of its identity; nor are margin and judged density.
 
     Raises:

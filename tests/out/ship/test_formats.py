@@ -297,9 +297,8 @@ def test_break_even_says_in_words_what_the_table_shows(monkeypatch: pytest.Monke
     formats = {"dense", "safetensors", "packed", "sparse", "torch CSR", "scipy CSR"}
     places = {(row["density"], row["batch"], row["format"]) for row in measured.rows}
     share = round((6 * 6 + 6 * 4 + 4 * 3) / 192, 4)  # half of 12 and half of 8 units
-    assert places == {(d, b, f) for d in (0.5, 0.1, share) for b in (1, 4) for f in formats} | {
-        (share, b, "compact") for b in (1, 4)
-    }
+    formats.add("compact")  # of so small a network random masks cut whole units off
+    assert places == {(d, b, f) for d in (0.5, 0.1, share) for b in (1, 4) for f in formats}
     by = {(row["format"], row["density"], row["batch"]): row for row in measured.rows}
     dense = by["dense", 0.5, 1]
     for name in ("dense", "safetensors", "packed"):  # all of these compute as the dense network

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from tombola.train.executors.executor import Step
 from tombola.train.training import Training
 from tombola.values.rng import reseed, stream
+from tombola.world.calling import called
 
 
 class WholeGradients(Mapping[str, Tensor]):
@@ -43,7 +43,7 @@ class WholeGradients(Mapping[str, Tensor]):
         reseed(step.noise)
         batch = world.batch(world.train, step.index, stream(step.noise, "prepare"))
         loss = self._job.objective.loss(
-            lambda inputs: functional_call(self._network, leaves, (inputs,)), batch, {}
+            lambda inputs: called(self._network, inputs, leaves), batch, {}
         )
         loss.backward()
         return {n: t.grad for n, t in leaves.items() if t.grad is not None}
