@@ -15,3 +15,7 @@ python ../arms.py study.json ticket/random-at-start iterative-snip/ticket force/
     layerwise/magnitude-at-end layerwise-erk/magnitude-at-end obd/fisher layerwise-erk/woodfisher \
     obd-retrained/oneshot-lr-rewind woodfisher-retrained/oneshot-lr-rewind \
     layerwise-erk-retrained/oneshot-lr-rewind oneshot/ticket obd-reset/oneshot > study.md
+echo >> study.md
+python ../arms.py study.json --loss obd/magnitude-at-end fisher/magnitude-at-end \
+    woodfisher/magnitude-at-end layerwise/magnitude-at-end layerwise-erk/magnitude-at-end \
+    obd/fisher woodfisher/fisher layerwise-erk/woodfisher >> study.md
