@@ -56,6 +56,8 @@ from tombola.pieces.parametrisation import (
     Supermask,
     Weights,
 )
+from tombola.pieces.by_scale import ByScale
+from tombola.pieces.greedy import GreedySelection
 from tombola.pieces.restarting import Restarting
 from tombola.pieces.rewind import Stay, ToStep
 from tombola.pieces.rule import ByScore, Cut, Rule
@@ -93,6 +95,7 @@ from tombola.pieces.score import (
     When,
 )
 from tombola.pieces.setting import Setting
+from tombola.pieces.settling import WhenSettled
 from tombola.pieces.stepwise import Stepwise
 from tombola.pieces.surgeon import OptimalBrainSurgeon
 from tombola.recipes import (
@@ -111,6 +114,8 @@ from tombola.recipes import (
     SNIP,
     Recipe,
 )
+from tombola.recipes.early_bird import EARLY_BIRD, EARLY_BIRD_RESET
+from tombola.recipes.greedy import GREEDY, GREEDY_RETRAINED
 from tombola.recipes.catalogue import (
     FORESIGHT,
     RENDA_2020,
@@ -267,6 +272,14 @@ RECIPES: list[Recipe] = [
     replace(PROSPR, rule=ByScore(score=ProsPr(batch_size=40))),
     *(replace(find_recipe(name), schedule=LayerRates(rounds=2)) for name in ZHOU_2019),
     *(replace(find_recipe(name), schedule=Geometric(rounds=2)) for name in RENDA_2020),
+]
+
+# On a network with normalisation, counting units.
+COUNTING_UNITS: list[Recipe] = [
+    replace(EARLY_BIRD, rule=WhenSettled(of=ByScale(), window=2, threshold=0.4)),
+    replace(EARLY_BIRD_RESET, rule=WhenSettled(of=ByScale(), window=2, every=7)),
+    replace(GREEDY, rule=GreedySelection(examples=50), schedule=Densities(values=(0.7, 0.4))),
+    replace(GREEDY_RETRAINED, rule=GreedySelection(examples=100, repetition=False)),
 ]
 
 
