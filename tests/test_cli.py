@@ -611,6 +611,21 @@ def test_a_trained_network_ships_as_a_state_dict(shell: Shell) -> None:
     assert "as large as the dense" in shipped["notes"][0]
 
 
+def test_a_ticket_of_whole_units_ships_smaller(shell: Shell) -> None:
+    on = f"{shell.module}:world"
+    study = shell.json("find", "units-oneshot", "--on", on, "--seeds", "1", "--arms", "dense")
+    shipped = shell.json("ship", "latest", "--to", "compact", "--batch", "1", "--out", "small")
+    assert shipped["checks"] == {"tensors_equal": True, "outputs_equal": True}
+    row = next(r for r in study["rows"] if (r["arm"], r["round"]) == ("ticket", 1))
+    assert shipped["test_accuracy"] == row["metrics"]["test_accuracy"]["values"][0]
+    assert sorted(path.suffix for path in Path("small").iterdir()) == [".py", ".safetensors"]
+    shell.find("--seeds", "1")
+    whole = shell.refused("ship", "latest:dense", "--to", "compact")
+    assert "no unit of" in whole and "the recipe `units`" in whole
+    wrong = shell.refused("ship", "latest", "--to", "packed", "--compact")
+    assert "--compact is for --to onnx" in wrong
+
+
 def test_a_ticket_goes_round(shell: Shell) -> None:
     shell.find("--seeds", "1")
     shipped = shell.json("ship", "latest", "--to", "ticket")

@@ -34,6 +34,8 @@ from tombola.pieces.action import (
     ZeroShrunk,
 )
 from tombola.pieces.allocation import ERK, Allocation, ByRate, Global, Uniform
+from tombola.pieces.basis import Blocks, basis_of
+from tombola.pieces.by_units import ByUnits, Pool
 from tombola.pieces.dynamics import (
     ACDC,
     SET,
@@ -47,6 +49,7 @@ from tombola.pieces.dynamics import (
     RigL,
     Static,
 )
+from tombola.pieces.n_of_m import NOfM
 from tombola.pieces.parametrisation import (
     EdgePopup,
     Frozen,
@@ -139,6 +142,7 @@ from tombola.testing import (
 from tombola.values.layer import Layer
 from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
+from tombola.values.units import Role
 from tombola.world.models import LeNet
 from tombola.world.optimiser import SGD
 from tombola.world.switched import Switched
@@ -205,6 +209,13 @@ RULES: list[Rule] = [
     Restarting(rule=ByScore(score=Magnitude()), kept=KeepSign(of=Reinit())),
     Restarting(rule=FEW, kept=ZeroShrunk()),
 ]
+UNITS: list[Rule] = [
+    ByUnits(score=Magnitude()),
+    ByUnits(score=Saliency(), pool=Pool.L2, roles=(Role.MADE,)),
+    ByUnits(score=Random(), allocation=Uniform(), relative=False, least=2),
+    ByUnits(score=GraSP(), basis=Blocks(rows=1, columns=2)),
+    Restarting(rule=ByUnits(score=Magnitude()), kept=Reinit()),
+]
 FREEZING: list[Rule] = [
     Restarting(rule=ByScore(score=Magnitude()), frozen_at=Rewound()),
     Restarting(rule=ByScore(score=Random()), kept=Noise(), frozen_at=ZeroShrunk()),
@@ -267,6 +278,12 @@ RECIPES: list[Recipe] = [
     replace(SNIP, name="snip, several", schedule=Densities(values=(0.5, 0.2, 0.05))),
     replace(IMP, name="dense alone", schedule=UpTo(of=Densities(), round=0)),
     replace(SNIP, name="snip, frozen", parametrisation=Frozen()),
+    recipes.UNITS,
+    replace(recipes.UNITS_ONESHOT, schedule=Densities(values=(0.5, 0.2))),
+    replace(recipes.UNITS, name="units, together", schedule=Geometric(keep=0.6)),
+    replace(SNIP, name="snip, units", rule=ByUnits(score=Saliency())),
+    replace(recipes.BLOCKS, rule=ByUnits(score=Magnitude(), basis=Blocks(rows=1, columns=2))),
+    replace(recipes.N_OF_M, rule=NOfM(score=Magnitude(), m=2)),
     replace(ONESHOT, name="one cut, frozen", rewind=ToStep(step=20), parametrisation=Frozen()),
     *(find_recipe(name) for name in FORESIGHT if name != "prospr"),
     replace(PROSPR, rule=ByScore(score=ProsPr(batch_size=40))),
@@ -335,6 +352,13 @@ def test_schedules(schedule: Schedule) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=named)
 def test_rules(rule: Rule) -> None:
     for world in worlds():
+        check_rule(rule, world, seed=1)
+
+
+@pytest.mark.parametrize("rule", UNITS, ids=named)
+def test_rules_that_cut_units(rule: Rule) -> None:
+    blocks = isinstance(basis_of(rule), Blocks)  # of 3 inputs of a convolution, there are no pairs
+    for world in worlds()[: 1 if blocks else 2]:
         check_rule(rule, world, seed=1)
 
 

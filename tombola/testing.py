@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tombola.pieces.action import Action, Site
 from tombola.pieces.allocation import Allocation
+from tombola.pieces.basis import basis_of, counted
 from tombola.pieces.dynamics import Dynamics, Ending, Moment, Thinning
 from tombola.pieces.parametrisation import Parametrisation
 from tombola.pieces.rule import Rule
@@ -162,7 +163,8 @@ def check_schedule(schedule: Schedule, layers: Layers = LAYERS, judged: float = 
 def check_rule(
     rule: Rule, world: World | None = None, seed: int = 0, *, cuts_to_zero: bool = True
 ) -> None:
-    """Cuts keep exactly what is asked, only of what is left, also when all weights are equal.
+    """Cuts keep exactly what is asked, only of what is left, also when all weights are equal; of
+    units, where the rule has a basis.
 
     cuts_to_zero: whether it is for recipes whose cut weights are zero, rather than frozen.
 
@@ -170,16 +172,19 @@ def check_rule(
     """
     world = _world(rule, world)
     at, probe = _snapshot(world, seed, rule, cuts_to_zero), NetworkProbe(world, seed)
-    uneven = {layer.name: place * layer.count // 100 for place, layer in enumerate(at.layers)}
+    counts = counted(rule, at.layers, probe.coupling)
+    uneven = {one.name: place * one.count // 100 for place, one in enumerate(counts)}
     targets = [Target(round=n, density=density) for n, density in enumerate(DENSITIES)]
     tied = at.end.replaced({layer.name: torch.full(layer.shape, 0.5) for layer in at.layers})
     for now in (replace(at, mask=FULL), replace(at, mask=FULL, end=tied)):
         for target in (*targets, Target(round=len(targets), density=0.01, counts=uneven)):
             cut = _twice(rule, rule.cut, now, probe, target)
-            kept, asked = _kept(cut.mask, at.layers), rule.asks(at.layers, target)
+            of = cut.mask if basis_of(rule) is None or cut.units is None else cut.units
+            kept, asked = _kept(of, counts), rule.asks(counts, target)
             held = asked in (kept, sum(kept.values()))
             _claim(held, rule, f"keeps {kept}, was asked for {asked}")
-            held = cut.mask <= now.mask and set(cut.mask.names) <= set(kept)
+            scope = {layer.name for layer in at.layers}
+            held = cut.mask <= now.mask and set(cut.mask.names) <= scope
             _claim(held, rule, "keeps weights that were cut before, or cuts some out of scope")
             end = now.end if cut.params is None else cut.params
             _fits(rule, "cut", end, at.end)
@@ -269,10 +274,13 @@ def check_recipe(recipe: Recipe, world: World | None = None, seed: int = 0) -> N
         _claim(held, piece, f"has in round {where} {turn.target} and checks {checks}")
         held = recipe.dynamics.moves or mask <= before
         _claim(held, piece, f"keeps weights in round {where} that it had cut before")
-        layers, moving = recipe.layers(world), turn.job.dynamics
+        counts, moving = recipe.counted(world), turn.job.dynamics
         anew = moving.redistributes or turn.job.parametrisation.redistributes
-        kept = _kept(turn.end.mask.load() if moving.moves else mask, layers)
-        asked = recipe.rule.asks(layers, turn.target) if where else _kept(FULL, layers)
+        of = turn.end.mask.load() if moving.moves else mask
+        if turn.cut is not None and turn.cut.units is not None:
+            of = turn.cut.units.load()
+        kept = _kept(of, counts)
+        asked = recipe.rule.asks(counts, turn.target) if where else _kept(FULL, counts)
         if anew and not isinstance(asked, int):
             asked = sum(asked.values())
         held = asked in (kept, sum(kept.values()))
@@ -361,6 +369,7 @@ def _snapshot(world: World, seed: int, piece: Any = None, cuts_to_zero: bool = T
         reason = piece.refuses(
             Setting(
                 layers=world.layers,
+                counted=counted(piece, world.layers, lambda: world.coupling),
                 targets=(Target(round=1, density=0.5),),
                 steps=world.steps,
                 examples=len(world.train),

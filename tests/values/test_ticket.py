@@ -145,7 +145,10 @@ def test_a_foreign_file_is_refused(raw: bytes) -> None:
     ("changes", "message"),
     [
         ({"schema": 2}, r"schema 2, this tombola knows 1. Update"),
-        ({"basis": {"rows": 1}}, r"in basis \{'rows': 1\}; this tombola knows weights only"),
+        (
+            {"basis": {"rows": 1}},
+            r"in basis \{'rows': 1\}; this tombola knows weights, and units by set",
+        ),
         ({"schema": None}, r"but not a ticket of tombola"),
         ({"schema": "1"}, r"but not a ticket of tombola"),
         ({"start_step": None}, r"but not a ticket of tombola"),

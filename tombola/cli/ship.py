@@ -30,9 +30,10 @@ def ship(
     /,
     *,
     to: Annotated[
-        Literal["safetensors", "packed", "sparse", "onnx", "ticket"],
+        Literal["safetensors", "packed", "compact", "sparse", "onnx", "ticket"],
         Parameter(
             help="safetensors: the trained network's state dict. packed: the smallest file. "
+            "compact: a smaller network, without the units that do nothing. "
             "sparse: compressed rows, for chains of linear layers. onnx: for other runtimes. "
             "ticket: its start and mask."
         ),
@@ -51,6 +52,9 @@ def ship(
         Literal["float32", "float16", "int8"],
         Parameter(help="Of the weights, --to packed. float32 gives every bit back."),
     ] = "float32",
+    compact: Annotated[
+        bool, Parameter(help="Leave the units out that do nothing, --to onnx.", negative="")
+    ] = False,
     batch: Annotated[
         str, Parameter(help="Examples at once, where speed is measured.", show_default=True)
     ] = "1,64",
@@ -75,10 +79,12 @@ def ship(
     sizes = batches_of(batch)
     if precision != "float32" and to != "packed":
         raise CallError(f"--precision {precision} is for --to packed.")
+    if compact and to != "onnx":
+        raise CallError("--compact is for --to onnx; --to compact writes a smaller torch network.")
     source, trained = which_of(ticket), to != "ticket" and not untrained
 
     def written(cargo: "Cargo", world: "World | None") -> dict[str, Any]:
-        shipment = Shipment(cargo=cargo, world=world, folder=out, batches=sizes)
+        shipment = Shipment(cargo=cargo, world=world, folder=out, batches=sizes, compact=compact)
         return ship_as(to, shipment, precision)
 
     if isinstance(source, Path):

@@ -83,8 +83,9 @@ class _Marks(dict[tuple[str, str], Why]):
         for key in facts["calls"]:
             self.call(key, Why.NEEDED)
         for trial in facts["trials"]:
-            for part in ("init", "mask", "params"):
-                self.mark("objects", trial[part], Why.NEEDED)
+            for part in ("init", "mask", "units", "params"):
+                if trial.get(part):  # most tickets have no units
+                    self.mark("objects", trial[part], Why.NEEDED)
         for trajectory in facts["trainings"]:
             self.mark("legs", trajectory, Why.EARLY)
         self.mark("probes", name, Why.NEEDED)

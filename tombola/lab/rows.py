@@ -106,28 +106,34 @@ def samples_of(rows: list[dict[str, Any]], judged_round: int) -> dict[str, dict[
 def trials_of(question: Question, rounds: Rounds) -> list[dict[str, Any]]:
     """Where each trained network and ticket lies in the store, by digest, and what it took.
 
-    call: key of its training, whose record has the validation curve. kept: weights by layer. spent:
-    optimiser steps to find and train it, from the initial values on. cuts_to_zero: whether its cut
-    weights are zero, rather than frozen at other values. executor: what made its steps; why_dense:
-    why the plain one did, where another was asked for or looked at.
+    units: where whole units are cut, which of them it keeps. call: key of its training, whose
+    record has the validation curve. kept: weights by layer. spent: optimiser steps to find and
+    train it, from the initial values on. cuts_to_zero: whether its cut weights are zero, rather
+    than frozen at other values. executor: what made its steps; why_dense: why the plain one did,
+    where another was asked for or looked at.
     """
     return [_reference(question, trial, turn) for trial, turns in rounds.items() for turn in turns]
 
 
 def _reference(question: Question, trial: Trial, turn: Round) -> dict[str, Any]:
+    kept = _kept_by_layer(question, turn)
+    own = not isinstance(question.arms.get(trial.arm), Recipe)  # in the basis of the study's recipe
+    units = turn.cut.units if turn.cut is not None and own else None
+    density = turn.target.density if units is None else sum(kept.values()) / question.total
     return {
         "arm": trial.arm,
         "seed": trial.seed,
         "round": turn.target.round,
         "draw": turn.draw,
-        "density": turn.target.density,
+        "density": density,
         "init": turn.job.begin.params.digest,
         "start_step": turn.job.begin.step,
         "mask": turn.end.mask.digest,
+        "units": None if units is None else units.digest,
         "params": turn.end.params.digest,
         "diverged_at": turn.end.diverged_at,
         "call": job_key(turn.job),
-        "kept": _kept_by_layer(question, turn),
+        "kept": kept,
         "spent": turn.spent,
         "cuts_to_zero": turn.job.parametrisation.cuts_to_zero,
         "executor": turn.end.executor,

@@ -23,11 +23,12 @@ from tombola.lab.rows import rows_of, samples_of, trials_of
 from tombola.lab.runner import Runner, Tally
 from tombola.lab.store import Store
 from tombola.lab.verdict import RULES, TICKET, Matches, Rule, Verdict, judge
+from tombola.pieces.basis import basis_of
 from tombola.recipes.controls import CONTROLS, Control
 from tombola.recipes.job import Job
 from tombola.recipes.jobs import Train
 from tombola.recipes.recipe import Recipe, Round
-from tombola.values.mask import Mask
+from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params
 from tombola.values.ticket import Ticket
 from tombola.world.world import World
@@ -168,11 +169,14 @@ class Study:
                 "what is cut is zero. Take the trained network: `study.model()`, or ship it to "
                 "safetensors."
             )
+        units = trial.get("units")
         return Ticket(
             init=self.store.fetch(Params, trial["init"]),
             mask=self.mask(**which),
             start_step=trial["start_step"],
             provenance=self.provenance(**which),
+            units=FULL if units is None else self.store.fetch(Mask, units),
+            basis=None if units is None else self.facts["basis"],
         )
 
     def provenance(self, **which: Any) -> dict[str, Any]:
@@ -183,6 +187,7 @@ class Study:
             for row in self.rows
             if (row["arm"], row["round"]) == (trial["arm"], trial["round"])
         )
+        units = {"units": trial["units"]} if trial.get("units") else {}
         return {
             "recipe": self.document["recipe"],
             "world": self.document["world"],
@@ -194,6 +199,7 @@ class Study:
                 "arm": trial["arm"],
                 "init": trial["init"],
                 "mask": trial["mask"],
+                **units,
             },
         }
 
@@ -335,6 +341,7 @@ def _answered(
         "rule": question.rule.name,
         "controls_at": question.controls_at,
         "about": about(question),
+        "basis": basis_facts(question.recipe, question.world),
         "trials": trials_of(question, rounds),
         "calls": sorted(calls),
         "trainings": sorted({job.trajectory for job in calls.values() if isinstance(job, Train)}),
@@ -387,6 +394,15 @@ def with_report(study: Study, path: Path) -> Study:
     noted = replace(study, document={**study.document, "report": str(path)})
     study.store.write_study(study.digest, {"document": noted.document, "facts": noted.facts})
     return noted
+
+
+def basis_facts(recipe: Recipe, world: World) -> dict[str, Any] | None:
+    """What the units are that a recipe cuts, for ticket files; None where it cuts weights."""
+    basis = basis_of(recipe.rule)
+    if basis is None:
+        return None
+    sets = basis.sets(recipe.layers(world), lambda: world.coupling)
+    return {one.name: one.facts() for one in sets}
 
 
 def earlier_costs(store: Store, name: str) -> list[dict[str, Any]]:

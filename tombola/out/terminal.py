@@ -328,6 +328,8 @@ def show_shipment(console: "Console", shipped: Mapping[str, Any]) -> None:
     if smaller and smaller < 1.0:
         against = ", no smaller than the dense float32 file"
     said = {"file": f"{shipped['path']}, {size(shipped['bytes'])}{against}"}
+    if shipped.get("source"):
+        said["page"] = f"{shipped['source']}, {size(shipped['source_bytes'])}"
     if shipped["density"] is not None:
         said["density"] = fraction(shipped["density"])
     said["checks"] = f"on the file as read back: {checks_line(shipped['checks'])}"

@@ -10,11 +10,11 @@ from typing import Any, TypeGuard
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as decode_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from tombola.errors import TicketError
 from tombola.values.digest import digest
-from tombola.values.mask import Mask
+from tombola.values.mask import FULL, Mask
 from tombola.values.params import Params, params_of
 from tombola.values.tensors import encode_tensors
 
@@ -28,7 +28,10 @@ class Ticket:
 
     init: all tensors at the start, uncut. mask: what is kept. start_step: what the training clock
     shows there (0, or the step rewound to). provenance: recipe, world, seed, round, density and
-    lineage (digests of the study and of the start and mask); not part of the identity.
+    lineage (digests of the study and of the start and mask); not part of the identity. units,
+    basis: of a ticket that keeps or cuts whole units, which of them it keeps, by set, and what the
+    sets are: name -> shape of the grid of units, and the tensors they are part of (see
+    `UnitSet.facts`).
 
     Example:
         >>> net = nn.Linear(3, 2)
@@ -45,11 +48,14 @@ class Ticket:
     mask: Mask
     start_step: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    units: Mask = FULL
+    basis: Mapping[str, Any] | None = None
 
     @cached_property
     def digest(self) -> str:
-        """Identity: tensors, mask and start step; the basis is weights."""
-        return digest(["ticket", self.init, self.mask, self.start_step, None])
+        """Identity: tensors, mask, start step, and the basis if it is not weights."""
+        basis = None if self.basis is None else [self.basis, self.units]
+        return digest(["ticket", self.init, self.mask, self.start_step, basis])
 
     # -- use ---------------------------------------------------------------------------------
 
@@ -96,10 +102,17 @@ class Ticket:
     # -- files -------------------------------------------------------------------------------
 
     def encode(self) -> bytes:
-        """Safetensors: `init/<name>`, `mask/<parameter>` (bool), and JSON metadata."""
+        """Safetensors: `init/<name>`, `mask/<parameter>` and `mask/<unit set>` (bool), and JSON
+        metadata."""
         tensors = {f"init/{name}": tensor.contiguous() for name, tensor in self.init.items()}
-        tensors |= {f"mask/{name}": kept.contiguous() for name, kept in self.mask.items()}
+        tensors |= {
+            f"mask/{name}": kept.contiguous()
+            for mask in (self.mask, self.units)
+            for name, kept in mask.items()
+        }
+        basis = {} if self.basis is None else {"basis": self.basis}
         facts = {
+            **basis,
             "schema": SCHEMA,
             "start_step": self.start_step,
             **{key: self.provenance.get(key) for key in PROVENANCE},
@@ -111,8 +124,8 @@ class Ticket:
         """The ticket of these bytes.
 
         Raises:
-            TicketError: cut short, not a ticket, of a newer tombola, in another basis, or with
-                masks that do not fit its tensors.
+            TicketError: cut short, not a ticket, of a newer tombola, in a basis that is not known
+                here, or with masks that do not fit its tensors.
         """
         try:
             tensors = decode_tensors(raw)
@@ -134,6 +147,8 @@ class Ticket:
         kept = {
             name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")
         }
+        basis = facts.get("basis")
+        units = _units_in(kept, basis or {}, where)
         for name, mask in kept.items():
             if name not in init or mask.dtype is not torch.bool or mask.shape != init[name].shape:
                 raise TicketError(
@@ -145,9 +160,12 @@ class Ticket:
             mask=Mask(kept),
             start_step=facts["start_step"],
             provenance={key: facts.get(key) for key in PROVENANCE},
+            units=Mask(units),
+            basis=basis,
         )
         lineage = facts.get("lineage") or {}
-        for part, held in (("init", found.init), ("mask", found.mask)):
+        parts = (("init", found.init), ("mask", found.mask), ("units", found.units))
+        for part, held in parts:
             if lineage.get(part, held.digest) != held.digest:
                 raise TicketError(f"{where} is damaged: its {part} is not what its lineage says.")
         return found
@@ -187,10 +205,27 @@ def _check_facts(facts: Mapping[str, Any], where: str) -> None:
             f"{where} is damaged: its seed is {seed!r:.40}, its lineage {lineage!r:.40}; want a "
             "whole number, and digests by name."
         )
-    if facts.get("basis") is not None:
+    basis = facts.get("basis")
+    known = basis is None or (
+        isinstance(basis, dict)
+        and all(isinstance(one, dict) and set(one) == {"shape", "slices"} for one in basis.values())
+    )
+    if not known:
         raise TicketError(
-            f"{where} is in basis {facts['basis']!r}; this tombola knows weights only."
+            f"{where} is in basis {basis!r:.60}; this tombola knows weights, and units by set."
         )
+
+
+def _units_in(kept: dict[str, Tensor], basis: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """The masks of sets of units, taken out of all masks of a file."""
+    units = {name: kept.pop(name) for name in basis if name in kept}
+    for name, mask in units.items():
+        if mask.dtype is not torch.bool or list(mask.shape) != basis[name]["shape"]:
+            raise TicketError(
+                f"{where}: mask of units {name!r} is {mask.dtype} {tuple(mask.shape)}, its basis "
+                f"says {basis[name]['shape']}."
+            )
+    return units
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

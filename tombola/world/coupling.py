@@ -61,7 +61,7 @@ def traced(network: nn.Module, inputs: Any) -> torch.export.ExportedProgram:
         raise WorldError(
             f"the forward pass of {type(network).__name__} cannot be traced, so its units are not "
             f"known: {_module_in(network, error)}: {reason}. Name them by hand: "
-            "ByUnits(basis=Units(sets=(coupled(...),)))."
+            "ByUnits(basis=Units(given=(coupled(...),)))."
         ) from error
     finally:
         network.train(was_training)
@@ -196,7 +196,8 @@ class Follow:
             self.labels.hold(axes[axis], "it meets a weight that is itself computed")
         else:
             name, dims = source
-            self._role[name, dims[axis]] = role
+            if self._role.setdefault((name, dims[axis]), role) is not role:
+                self.labels.hold(axes[axis], f"{name} both makes and reads it")
         return axes[axis]
 
     def is_own(self, node: Any) -> bool:

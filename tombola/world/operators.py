@@ -49,11 +49,11 @@ def _linear(at: "Follow", node: fx.Node) -> Axes:
     return [*axes[:-1], made]
 
 
-def _convolution(at: "Follow", node: fx.Node) -> Axes:
+def _convolution(at: "Follow", node: fx.Node) -> Any:
     inputs, weight, bias = node.args[0], node.args[1], argument(node, 2, "bias")
-    axes, shape = at.axes(inputs), shape_of(weight)
-    assert shape is not None
-    groups = argument(node, 6, "groups", 1)
+    axes, groups = at.axes(inputs), argument(node, 6, "groups", 1)
+    if not _is_batched(axes, node):
+        return _mixed(at, node)
     why = at.where(node, "a convolution reads it beside what is no unit")
     at.hold_all(axes[2:], at.where(node, "a convolution slides along it"))
     made = at.weight(weight, 0, Role.MADE)
@@ -75,14 +75,13 @@ def _grouped(at: "Follow", read: Axis, made: Axis, groups: int, why: str) -> Non
         at.labels.together(torch.cat(one))
 
 
-def _transposed(at: "Follow", node: fx.Node) -> Axes:
+def _transposed(at: "Follow", node: fx.Node) -> Any:
     inputs, weight, bias = node.args[0], node.args[1], argument(node, 2, "bias")
     axes, groups = at.axes(inputs), argument(node, 6, "groups", 1)
+    if not _is_batched(axes, node) or groups != 1:
+        return _mixed(at, node)
     why = at.where(node, "a convolution reads it beside what is no unit")
     at.hold_all(axes[2:], at.where(node, "a convolution slides along it"))
-    if groups != 1:
-        at.hold_all([axes[1], *at.axes(weight), *at.axes(bias)], f"{why}, in groups")
-        return [None] * len(axes)
     at.labels.same(axes[1], at.weight(weight, 0, Role.READ), why)
     made = at.weight(weight, 1, Role.MADE)
     if bias is not None:
@@ -96,7 +95,7 @@ def _embedding(at: "Follow", node: fx.Node) -> Axes:
     return [*at.axes(indices), at.weight(weight, 1, Role.MADE)]
 
 
-def _matmul(at: "Follow", node: fx.Node) -> Axes:
+def _matmul(at: "Follow", node: fx.Node) -> Any:
     left, right = node.args[0], node.args[1]
     a, b = at.axes(left), at.axes(right)
     if not isinstance(left, fx.Node) or len(a) < 2 or len(b) < 2:
@@ -177,15 +176,32 @@ def _each(at: "Follow", node: fx.Node) -> Axes:
     return at.elementwise(node, [a for a in node.args if isinstance(a, fx.Node)])
 
 
+def _prelu(at: "Follow", node: fx.Node) -> Axes:
+    axes, slope = at.axes(node.args[0]), node.args[1]
+    if len(axes) > 1 and shape_of(slope) != (1,):
+        why = at.where(node, "a slope meets it beside what is no unit")
+        axes[1] = at.labels.same(axes[1], at.axes(slope)[0], why)
+    return axes
+
+
+def _is_batched(axes: Axes, node: fx.Node) -> bool:
+    """Whether there are examples and channels ahead of the dimensions that an operator slides
+    along, whose number is in its name."""
+    sliding = next(int(letter) for letter in kind_of(node) if letter.isdigit())
+    return len(axes) == sliding + 2
+
+
 def _pool(at: "Follow", node: fx.Node) -> Any:
     axes = at.axes(node.args[0])
+    if not _is_batched(axes, node):
+        return _mixed(at, node)
     at.hold_all(axes[2:], at.where(node, "a pool slides along it"))
     found = [*axes[:2], *[None] * (len(axes) - 2)]
     value = node.meta.get("val")
     return [found] * len(value) if isinstance(value, (tuple, list)) else found
 
 
-def _reduced(at: "Follow", node: fx.Node) -> Axes:
+def _reduced(at: "Follow", node: fx.Node) -> Any:
     axes, shape = at.axes(node.args[0]), shape_of(node)
     dims = argument(node, 1, "dim")
     if dims is None or shape is None:
@@ -196,10 +212,13 @@ def _reduced(at: "Follow", node: fx.Node) -> Axes:
     return [None if d in gone else axis for d, axis in enumerate(axes) if keeps or d not in gone]
 
 
-def _mixed(at: "Follow", node: fx.Node) -> Axes:
+def _mixed(at: "Follow", node: fx.Node) -> Any:
+    """Nothing is followed through it."""
     for given in node.all_input_nodes:
         at.hold_all(at.axes(given), at.where(node, f"{kind_of(node)} mixes units"))
-    return [None] * len(shape_of(node) or ())
+    found: Axes = [None] * len(shape_of(node) or ())
+    value = node.meta.get("val")
+    return [found] * len(value) if isinstance(value, (tuple, list)) else found
 
 
 # -- shapes ----------------------------------------------------------------------------------------
@@ -291,6 +310,15 @@ def _split(at: "Follow", node: fx.Node) -> list[Axes]:
     return [axes] * len(node.meta["val"])
 
 
+def _padded(at: "Follow", node: fx.Node) -> Axes:
+    given = node.args[0]
+    axes, before, after = at.axes(given), shape_of(given), shape_of(node)
+    assert before is not None and after is not None
+    grown = [d for d in range(len(axes)) if before[d] != after[d]]
+    at.hold_all([axes[d] for d in grown], at.where(node, "it is padded"))
+    return [None if d in grown else axis for d, axis in enumerate(axes)]
+
+
 def _cat(at: "Follow", node: fx.Node) -> Axes:
     given: Any = node.args[0]
     dim, shape = argument(node, 1, "dim", 0), shape_of(node)
@@ -331,6 +359,7 @@ _BY_RULE: dict[Rule, tuple[str, ...]] = {
     _layer_norm: ("layer_norm", "rms_norm"),
     _group_norm: ("group_norm",),
     _softmax: ("softmax", "log_softmax", "_softmax", "_log_softmax"),
+    _prelu: ("prelu",),
     _pool: (
         "max_pool1d",
         "max_pool2d",
@@ -356,14 +385,15 @@ _BY_RULE: dict[Rule, tuple[str, ...]] = {
     _expand: ("expand",),
     _select: ("select",),
     _slice: ("slice",),
-    _split: ("split", "chunk", "split_with_sizes", "unbind"),
+    _split: ("split", "chunk", "split_with_sizes"),
     _cat: ("cat",),
+    _padded: ("pad", "constant_pad_nd"),
     _each: (
         *("relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus"),
         *("tanh", "sigmoid", "hardtanh", "hardswish", "hardsigmoid", "clamp", "abs", "neg"),
         *("exp", "sqrt", "rsqrt", "square", "pow", "add", "sub", "mul", "div", "maximum"),
         *("minimum", "where", "masked_fill", "dropout", "feature_dropout", "alpha_dropout"),
-        *("clone", "contiguous", "to", "_to_copy", "detach", "alias", "type_as", "prelu"),
+        *("clone", "contiguous", "to", "_to_copy", "detach", "alias", "type_as"),
     ),
 }
 RULES: dict[str, Rule] = {name: rule for rule, names in _BY_RULE.items() for name in names}

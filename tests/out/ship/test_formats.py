@@ -244,7 +244,10 @@ def test_break_even_says_in_words_what_the_table_shows(monkeypatch: pytest.Monke
     assert json.loads(json.dumps(measured.as_json()))["rows"]
     formats = {"dense", "sparse", "torch CSR", "scipy CSR"}
     places = {(row["density"], row["batch"], row["format"]) for row in measured.rows}
-    assert places == {(d, b, f) for d in (0.5, 0.1) for b in (1, 4) for f in formats}
+    share = round((6 * 6 + 6 * 4 + 4 * 3) / 192, 4)  # half of 12 and half of 8 units
+    assert places == {(d, b, f) for d in (0.5, 0.1) for b in (1, 4) for f in formats} | {
+        (share, b, f) for b in (1, 4) for f in ("dense", "compact")
+    }
     assert all(row["ratio"] == 1.0 for row in measured.rows if row["format"] == "dense")
     assert sum(note.startswith("packed at density") for note in measured.notes) == 2
     assert sum(note.startswith("sparse at density") for note in measured.notes) == 2
@@ -255,6 +258,7 @@ def test_break_even_says_which_format_does_not_serve(monkeypatch: pytest.MonkeyP
         return nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
 
     monkeypatch.setattr(break_even, "_forms", lambda *_: ({}, {"dense": 1_000}))
+    monkeypatch.setattr(break_even, "_smaller_forms", lambda *_: ({}, {"dense": 1_000}))
     measured = break_even.ship(toy_world(model=net, thin=None), densities=(0.5,), batches=(1,))
     assert "Tanh" in measured.notes[-1]
     assert {row["format"] for row in measured.rows} == {"dense"}

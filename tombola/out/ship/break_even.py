@@ -7,19 +7,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from tombola.errors import CallError, ShipError
+from tombola.errors import CallError, ShipError, TombolaError
 from tombola.lab.bench.measure import Measured, rounded
 from tombola.out.amounts import size
 from tombola.out.ship.chain import WAYS, SparseNetwork
 from tombola.out.ship.onnx import check_installed, exported, session
 from tombola.out.ship.packing import Packed
-from tombola.out.ship.shipment import dense_bytes
+from tombola.out.ship.shipment import EXAMPLES, dense_bytes
+from tombola.out.ship.smaller import smaller
 from tombola.out.ship.sparse import encode_rows, links_for_shipping, rows_of
 from tombola.out.ship.speed import RANK, Compute, by_turns, inputs_of
+from tombola.pieces.basis import Units
 from tombola.train.executors.links import Link
 from tombola.values.mask import Mask
 from tombola.values.params import Params
 from tombola.values.rng import stream
+from tombola.values.units import expanded
 from tombola.world.world import World, initial_params
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02)
@@ -30,11 +33,13 @@ LIBRARIES = {"torch": "torch CSR", "scipy": "scipy CSR"}
 def ship(
     world: World, densities: Sequence[float] = DENSITIES, batches: Sequence[int] = BATCHES
 ) -> Measured:
-    """Whole forward passes on one thread, under a random mask of each density in every layer.
+    """Whole forward passes on one thread, under a random mask of each density in every layer; and
+    with a random half of the units of every set, where the network has units.
 
     `ratio` is dense over the format, turn by turn, with the interval of its median at .965.
     `sparse` is what `tombola.load_sparse` gives: each layer the way its table says; "torch CSR" and
-    "scipy CSR" are the same weights in those libraries throughout. `onnxruntime` computes zeros.
+    "scipy CSR" are the same weights in those libraries throughout. `onnxruntime` computes zeros;
+    "compact" is the network without the units that are cut, and "compact onnx" that in onnxruntime.
     """
     links, why_not = _links(world)
     rows: list[dict[str, Any]] = []
@@ -49,6 +54,14 @@ def ship(
         packed = len(Packed(tensors=params, mask=mask).encode())
         times = dense_bytes(params) / packed
         notes.append(f"packed at density {density:g}: {size(packed)}, {times:.1f} times smaller")
+    try:
+        halved, share = halves(world)
+    except TombolaError as error:
+        notes.append(f"compact: {error}")
+    else:
+        forms, sizes = _smaller_forms(world, halved)
+        for batch in batches:
+            rows += _rows(share, batch, dense, forms, sizes, inputs_of(world, batch))
     notes += _sentences(rows)
     if why_not:
         notes.append(why_not)
@@ -72,6 +85,36 @@ def mask_of(world: World, density: float) -> Mask:
     )
 
 
+def halves(world: World) -> tuple[Params, float]:
+    """Initial values with a random half of the units of every set, and the density that leaves.
+
+    Raises:
+        TombolaError: the network cannot be traced, or has no units that can be cut.
+    """
+    layers = world.layers
+    sets = Units().sets(layers, lambda: world.coupling)
+    kept = {}
+    for one in sets:
+        order = torch.randperm(one.count, generator=stream(0, "bench", one.name))
+        kept[one.name] = order < (one.count + 1) // 2
+    mask = expanded(Mask(kept), sets, {layer.name: layer.shape for layer in layers})
+    left = sum(mask.kept(layer.name, layer.count) for layer in layers)
+    share = left / sum(layer.count for layer in layers)
+    return mask.apply(initial_params(world, 0)), round(share, 4)
+
+
+def _smaller_forms(world: World, params: Params) -> tuple[dict[str, Compute], dict[str, int]]:
+    """What computes with the units that are left, and the bytes of its file."""
+    inputs = inputs_of(world, EXAMPLES)
+    network = smaller(world.network(params).eval(), world.coupling, inputs).network
+    forms: dict[str, Compute] = {"compact": network}
+    sizes = {"dense": dense_bytes(params), "compact": dense_bytes(network.state_dict())}
+    onnx = _in_onnxruntime(world, network)
+    if onnx is not None:
+        forms["compact onnx"], sizes["compact onnx"] = onnx
+    return forms, sizes
+
+
 def _links(world: World) -> tuple[tuple[Link, ...] | None, str]:
     try:
         return links_for_shipping(world), ""
@@ -91,15 +134,22 @@ def _forms(
             assert way in WAYS
             forms[name] = SparseNetwork(layers, way)
         sizes |= dict.fromkeys(forms, len(encode_rows(layers, {})))
+    onnx = _in_onnxruntime(world, world.network(params).eval())
+    if onnx is not None:
+        forms["onnxruntime"], sizes["onnxruntime"] = onnx
+    return forms, sizes
+
+
+def _in_onnxruntime(world: World, network: nn.Module) -> tuple[Compute, int] | None:
+    """A network there, and the bytes of its file; None where it is not installed."""
     try:
         check_installed()
     except CallError:
-        return forms, sizes
-    network, inputs = world.network(params).eval(), inputs_of(world, 2)
+        return None
+    inputs = inputs_of(world, 2)
     content = exported(network, inputs)
     with torch.no_grad():
-        forms["onnxruntime"] = session(content, network(inputs))
-    return forms, {**sizes, "onnxruntime": len(content)}
+        return session(content, network(inputs)), len(content)
 
 
 def _rows(

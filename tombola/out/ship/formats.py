@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tombola.errors import CallError
+from tombola.out.ship.compact import ship_compact
 from tombola.out.ship.onnx import check_installed, ship_onnx
 from tombola.out.ship.packed import ship_packed
 from tombola.out.ship.safetensors import ship_network
@@ -14,6 +15,7 @@ from tombola.world.world import World
 _SHIPS: dict[str, Callable[[Shipment], dict[str, Any]]] = {
     "safetensors": lambda one: ship_network(one.cargo, one.world, one.folder),
     "sparse": ship_sparse,
+    "compact": ship_compact,
     "onnx": ship_onnx,
 }
 
@@ -24,13 +26,17 @@ def check_format(name: str, world: World | None) -> None:
     Raises:
         CallError: it needs a world, or packages that are missing.
         ShipError: the network has an operator that the format lacks, as far as can be told.
+        WorldError: its units are to be left out, and it cannot be traced.
     """
-    if name in ("sparse", "onnx") and world is None:
+    if name in ("sparse", "onnx", "compact") and world is None:
         raise CallError(
             f"--to {name} needs the network and data to check the file with: name them --on WORLD."
         )
     if name == "onnx":
         check_installed()
+    if name == "compact":
+        assert world is not None
+        _ = world.coupling
     if name == "sparse":
         assert world is not None
         links_for_shipping(world)

@@ -1,17 +1,14 @@
 """`--to onnx`: the network for other runtimes, checked in onnxruntime."""
 
-import logging
-import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 from tombola.errors import CallError, ShipError
+from tombola.out.ship.compact import compacted, units_line
+from tombola.out.ship.exporting import quietly, reason_of
 from tombola.out.ship.files import deliver
 from tombola.out.ship.shipment import Shipment
 from tombola.out.ship.speed import inputs_of
@@ -24,7 +21,7 @@ DENSE = (
     "onnxruntime computes every zero: the file is as large as the dense network's, and what it "
     "gains in speed is the runtime's doing, not sparsity's. Inputs as prepared by the world."
 )
-OPERATOR = re.compile(r"(?:OpOverload\(op='|operator |function for <OpOverload\(op=')([\w.:]+)")
+COMPACT = "The network without the units that do nothing. Inputs as prepared by the world."
 
 
 def ship_onnx(shipment: Shipment) -> dict[str, Any]:
@@ -37,7 +34,9 @@ def ship_onnx(shipment: Shipment) -> dict[str, Any]:
     """
     assert shipment.world is not None
     check_installed()
-    network, inputs = shipment.network(), inputs_of(shipment.world, 2)
+    smaller = compacted(shipment) if shipment.compact else None
+    network = shipment.network() if smaller is None else smaller.network
+    inputs = inputs_of(shipment.world, 2)
     content = exported(network, inputs)
     with torch.no_grad():
         like = network(inputs)
@@ -47,8 +46,11 @@ def ship_onnx(shipment: Shipment) -> dict[str, Any]:
         found.update(shipment.found(session(raw, like), TOLERANCE))
         return {"outputs_equal": True}
 
-    checks = deliver(content, shipment.target(ENDING), check)
-    return shipment.document(ENDING, content, checks, **found, notes=[DENSE])
+    ending = ENDING if smaller is None else f".compact{ENDING}"
+    checks = deliver(content, shipment.target(ending), check)
+    notes = [DENSE] if smaller is None else [COMPACT, units_line(smaller)]
+    document = shipment.document(ending, content, checks, **found, notes=notes)
+    return {**document, "format": "onnx"}
 
 
 def check_installed() -> None:
@@ -73,14 +75,14 @@ def exported(network: nn.Module, inputs: Any) -> bytes:
     examples = torch.export.Dim("examples", min=1)
     shapes = nested(lambda tensor: {0: examples}, inputs)
     try:
-        with _quietly():
+        with quietly():
             program = torch.onnx.export(
                 network.eval(), (inputs,), dynamo=True, dynamic_shapes=(shapes,), verbose=False
             )
             assert program is not None
             model = program.model_proto
     except Exception as error:
-        raise ShipError(f"--to onnx: {kind} cannot be exported: {_reason(error)}.") from error
+        raise ShipError(f"--to onnx: {kind} cannot be exported: {reason_of(error)}.") from error
     if model.ByteSize() > MOST:
         raise ShipError(f"--to onnx: {kind} has over 2 GB; ship it as safetensors or packed.")
     content: bytes = model.SerializeToString(deterministic=True)
@@ -106,28 +108,3 @@ def session(content: bytes, like: Any) -> Callable[[Any], Any]:
         return nested(lambda _: torch.from_numpy(next(outputs)), like)
 
     return call
-
-
-def _reason(error: BaseException) -> str:
-    """The operator that is missing, else the first line of the innermost cause."""
-    causes = [error]
-    while (inner := causes[-1].__cause__ or causes[-1].__context__) and len(causes) < 20:
-        causes.append(inner)
-    for cause in causes:
-        if told := OPERATOR.search(str(cause)):
-            return f"there is no operator {told[1]} in ONNX"
-    lines = [line.strip() for line in str(causes[-1]).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(causes[-1]).__name__
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the exporter's remarks on a terminal, in the log and as warnings."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
