@@ -77,10 +77,11 @@ def main() -> None:
         seconds, work = time.perf_counter() - began, time.process_time() - worked
         assert cut.units is not None
         kept = sum(int(units.sum()) for _, units in cut.units.items())
+        more = (peak() - before) / 1e9
         print(
             f"{kept} of {options.neurons:,} neurons to match {aim.value}: {seconds:.1f} s, "
-            f"{work:.1f} s of processor time on {options.threads} threads; peak {peak() / 1e9:.2f} GB ({(peak() - before) / 1e9:.2f} "
-            "GB more than before)",
+            f"{work:.1f} s of processor time on {options.threads} threads; peak "
+            f"{peak() / 1e9:.2f} GB, {more:.2f} GB more than before",
             flush=True,
         )
 

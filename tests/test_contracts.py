@@ -35,6 +35,7 @@ from tombola.pieces.action import (
 )
 from tombola.pieces.allocation import ERK, Allocation, ByRate, Global, Uniform
 from tombola.pieces.basis import Blocks, basis_of
+from tombola.pieces.by_scale import ByScale
 from tombola.pieces.by_units import ByUnits, Pool
 from tombola.pieces.dynamics import (
     ACDC,
@@ -49,6 +50,7 @@ from tombola.pieces.dynamics import (
     RigL,
     Static,
 )
+from tombola.pieces.greedy import GreedySelection
 from tombola.pieces.n_of_m import NOfM
 from tombola.pieces.parametrisation import (
     EdgePopup,
@@ -59,8 +61,6 @@ from tombola.pieces.parametrisation import (
     Supermask,
     Weights,
 )
-from tombola.pieces.by_scale import ByScale
-from tombola.pieces.greedy import GreedySelection
 from tombola.pieces.restarting import Restarting
 from tombola.pieces.rewind import Stay, ToStep
 from tombola.pieces.rule import ByScore, Cut, Rule
@@ -117,8 +117,6 @@ from tombola.recipes import (
     SNIP,
     Recipe,
 )
-from tombola.recipes.early_bird import EARLY_BIRD, EARLY_BIRD_RESET
-from tombola.recipes.greedy import GREEDY, GREEDY_RETRAINED
 from tombola.recipes.catalogue import (
     FORESIGHT,
     RENDA_2020,
@@ -126,6 +124,8 @@ from tombola.recipes.catalogue import (
     UNTRAINED,
     ZHOU_2019,
 )
+from tombola.recipes.early_bird import EARLY_BIRD, EARLY_BIRD_RESET
+from tombola.recipes.greedy import GREEDY, GREEDY_RETRAINED
 from tombola.recipes.job import Loop, NoDesk
 from tombola.recipes.jobs import Init, Prune
 from tombola.testing import (
@@ -215,7 +215,10 @@ UNITS: list[Rule] = [
     ByUnits(score=Random(), allocation=Uniform(), relative=False, least=2),
     ByUnits(score=GraSP(), basis=Blocks(rows=1, columns=2)),
     Restarting(rule=ByUnits(score=Magnitude()), kept=Reinit()),
+    GreedySelection(examples=50),
+    GreedySelection(examples=100, rows=60, repetition=False, allocation=ERK()),
 ]
+SCALED: list[Rule] = [ByScale(), ByScale(allocation=Uniform(), least=2), WhenSettled(of=ByScale())]
 FREEZING: list[Rule] = [
     Restarting(rule=ByScore(score=Magnitude()), frozen_at=Rewound()),
     Restarting(rule=ByScore(score=Random()), kept=Noise(), frozen_at=ZeroShrunk()),
@@ -291,8 +294,7 @@ RECIPES: list[Recipe] = [
     *(replace(find_recipe(name), schedule=Geometric(rounds=2)) for name in RENDA_2020),
 ]
 
-# On a network with normalisation, counting units.
-COUNTING_UNITS: list[Recipe] = [
+NORMALISED: list[Recipe] = [
     replace(EARLY_BIRD, rule=WhenSettled(of=ByScale(), window=2, threshold=0.4)),
     replace(EARLY_BIRD_RESET, rule=WhenSettled(of=ByScale(), window=2, every=7)),
     replace(GREEDY, rule=GreedySelection(examples=50), schedule=Densities(values=(0.7, 0.4))),
@@ -362,6 +364,11 @@ def test_rules_that_cut_units(rule: Rule) -> None:
         check_rule(rule, world, seed=1)
 
 
+@pytest.mark.parametrize("rule", SCALED, ids=named)
+def test_rules_that_cut_by_scales(rule: Rule) -> None:
+    check_rule(rule, worlds()[1], seed=1)
+
+
 @pytest.mark.parametrize("rule", FREEZING, ids=named)
 def test_rules_that_freeze(rule: Rule) -> None:
     for world in worlds():
@@ -389,6 +396,11 @@ def test_dynamics(one: Dynamics) -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=named)
 def test_recipes(recipe: Recipe) -> None:
     check_recipe(recipe)
+
+
+@pytest.mark.parametrize("recipe", NORMALISED, ids=named)
+def test_recipes_on_networks_with_normalisation(recipe: Recipe) -> None:
+    check_recipe(recipe, worlds()[1], seed=1)
 
 
 @pytest.mark.parametrize("recipe", [IMP, ONESHOT, SNIP, FREEZE_GROWN], ids=named)
