@@ -16,6 +16,7 @@ from tombola.kernels.conv import Conv, Convolution, Image, Window
 from tombola.lab.bench.measure import Measured, crossing, rounded
 from tombola.train.executors.kept import layers_of, window_of
 from tombola.train.executors.layered import images_of
+from tombola.values.rng import stream
 from tombola.world.world import World
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02)
@@ -113,7 +114,7 @@ def _passes(
     shape: Shape, kernel: Convolution, densities: Sequence[float]
 ) -> Iterator[tuple[float | None, Callable[[], Tensor]]]:
     """The forward pass of the dense layer, under None, and of kept weights by density."""
-    generator = torch.Generator().manual_seed(0)
+    generator = stream(0, "bench", shape.kind)
     image = (shape.image.channels, shape.image.height, shape.image.width)
     inputs = torch.randn(shape.batch, *image, generator=generator, requires_grad=shape.inner)
     weight = torch.randn(shape.weight, generator=generator, requires_grad=True)
