@@ -42,6 +42,7 @@ from tombola.pieces.allocation import (
     Uniform,
 )
 from tombola.pieces.basis import Blocks, basis_of
+from tombola.pieces.by_scale import ByScale
 from tombola.pieces.by_units import ByUnits, Pool
 from tombola.pieces.dynamics import (
     ACDC,
@@ -56,6 +57,7 @@ from tombola.pieces.dynamics import (
     RigL,
     Static,
 )
+from tombola.pieces.greedy import GreedySelection
 from tombola.pieces.layerwise import LayerwiseLeastSquares
 from tombola.pieces.n_of_m import NOfM
 from tombola.pieces.parametrisation import (
@@ -107,6 +109,7 @@ from tombola.pieces.score import (
     When,
 )
 from tombola.pieces.setting import Setting
+from tombola.pieces.settling import WhenSettled
 from tombola.pieces.stepwise import Stepwise
 from tombola.pieces.surgeon import OptimalBrainSurgeon
 from tombola.pieces.woodfisher import Update, WoodFisher
@@ -133,6 +136,8 @@ from tombola.recipes.catalogue import (
     UNTRAINED,
     ZHOU_2019,
 )
+from tombola.recipes.early_bird import EARLY_BIRD, EARLY_BIRD_RESET
+from tombola.recipes.greedy import GREEDY, GREEDY_RETRAINED
 from tombola.recipes.job import Loop, NoDesk
 from tombola.recipes.jobs import Init, Prune
 from tombola.testing import (
@@ -242,7 +247,10 @@ UNITS: list[Rule] = [
     ByUnits(score=Random(), allocation=Uniform(), relative=False, least=2),
     ByUnits(score=GraSP(), basis=Blocks(rows=1, columns=2)),
     Restarting(rule=ByUnits(score=Magnitude()), kept=Reinit()),
+    GreedySelection(examples=50),
+    GreedySelection(examples=100, rows=60, repetition=False, allocation=ERK()),
 ]
+SCALED: list[Rule] = [ByScale(), ByScale(allocation=Uniform(), least=2), WhenSettled(of=ByScale())]
 FREEZING: list[Rule] = [
     Restarting(rule=ByScore(score=Magnitude()), frozen_at=Rewound()),
     Restarting(rule=ByScore(score=Random()), kept=Noise(), frozen_at=ZeroShrunk()),
@@ -332,6 +340,13 @@ RECIPES: list[Recipe] = [
     *(replace(find_recipe(name), schedule=Geometric(rounds=2)) for name in RENDA_2020),
 ]
 
+NORMALISED: list[Recipe] = [
+    replace(EARLY_BIRD, rule=WhenSettled(of=ByScale(), window=2, threshold=0.4)),
+    replace(EARLY_BIRD_RESET, rule=WhenSettled(of=ByScale(), window=2, every=7)),
+    replace(GREEDY, rule=GreedySelection(examples=50), schedule=Densities(values=(0.7, 0.4))),
+    replace(GREEDY_RETRAINED, rule=GreedySelection(examples=100, repetition=False)),
+]
+
 
 class Normed(nn.Sequential):
     """Convolution, batch norm and dropout."""
@@ -395,6 +410,11 @@ def test_rules_that_cut_units(rule: Rule) -> None:
         check_rule(rule, world, seed=1)
 
 
+@pytest.mark.parametrize("rule", SCALED, ids=named)
+def test_rules_that_cut_by_scales(rule: Rule) -> None:
+    check_rule(rule, worlds()[1], seed=1)
+
+
 @pytest.mark.parametrize("rule", FREEZING, ids=named)
 def test_rules_that_freeze(rule: Rule) -> None:
     for world in worlds():
@@ -422,6 +442,11 @@ def test_dynamics(one: Dynamics) -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=named)
 def test_recipes(recipe: Recipe) -> None:
     check_recipe(recipe)
+
+
+@pytest.mark.parametrize("recipe", NORMALISED, ids=named)
+def test_recipes_on_networks_with_normalisation(recipe: Recipe) -> None:
+    check_recipe(recipe, worlds()[1], seed=1)
 
 
 @pytest.mark.parametrize("recipe", [IMP, ONESHOT, SNIP, FREEZE_GROWN], ids=named)

@@ -23,7 +23,7 @@ _HOMES = {
     "images": "tombola.world.data.images",
     "binarised": "tombola.world.binary",
     "pretrained": "tombola.world.pretrained",
-    "varied": "tombola.lab.grid",
+    "varied": "tombola.recipes.worlds",
     "Identified": "tombola.world.data.given",
     "Collated": "tombola.world.data.given",
     "Numerics": "tombola.world.numerics",

@@ -68,7 +68,7 @@ def find_world(text: str, data: Path | None = None) -> "World":
 
 def _varied(text: str, base: str, changes: str, data: Path | None) -> "World":
     """A world at another learning rate or length, or with binary activations."""
-    from tombola.lab.grid import varied
+    from tombola.recipes.worlds import varied
     from tombola.world.binary import binarised
 
     lr, steps, binary = None, None, False

@@ -32,7 +32,8 @@ SECTIONS = {
     "deconstructing": "Zeros, signs, and the values tickets start from",
     "distil": "Distillation",
     "transfer": "Pre-trained networks",
-    "obs": "Second order",
+    "second_order": "Second order",
+    "units": "Structured tickets",
 }
 # Where a command of a page can be run, the first that the recipe takes.
 WORLDS = ("digits", "digits-small", "digits,steps=20000", "sentences-number")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from tombola.pieces.rewind import ToStep
 from tombola.pieces.schedule import Densities
-from tombola.recipes.recipe import Recipe
-from tombola.recipes.second_order import OBD, WOODFISHER
+from tombola.recipes.second_order import OBD
 from tombola.recipes.snip import SNIP
 from tombola.world.catalogue import mnist_lenet
 from tombola.world.world import World
@@ -14,13 +13,8 @@ from tombola.world.world import World
 CRITERIA = replace(SNIP, schedule=Densities(values=(0.2, 0.1, 0.05, 0.02)))
 
 
-def reset(recipe: Recipe) -> Recipe:
-    """The mask of a cut after training, trained from the initial values: `oneshot` is the largest
-    weights' so."""
-    return replace(recipe, name=f"{recipe.name}-reset", rewind=ToStep())
-
-
-OBD_RESET, WOODFISHER_RESET = reset(OBD), reset(WOODFISHER)
+# The mask of OBD trained from the initial values, as `oneshot` is that of the largest weights.
+OBD_RESET = replace(OBD, name="obd-reset", rewind=ToStep())
 
 
 def mnist_brief(data: Path | None = None) -> World:

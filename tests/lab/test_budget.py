@@ -10,13 +10,14 @@ import tombola as tb
 from tombola.errors import CallError
 from tombola.lab import budget
 from tombola.lab.budget import within
-from tombola.lab.plan import Pace, seconds_of
+from tombola.lab.pace import Pace
+from tombola.lab.plan import seconds_of
 from tombola.lab.question import Question
 from tombola.lab.store import Store
 from tombola.lab.study import planned
 from tombola.testing import toy_world
 
-PACE = Pace(step=1e-3, example=0.0)
+PACE = Pace(step=1e-3, sparse=1e-3, sparse_at=1.0, example=0.0)
 
 
 def question(steps: int = 4_000, **more: object) -> Question:
@@ -25,7 +26,7 @@ def question(steps: int = 4_000, **more: object) -> Question:
 
 
 def seconds(asked: Question, folder: Path, pace: Pace = PACE, jobs: int = 1) -> float:
-    return seconds_of(planned(asked, Store(folder, create=False)), pace, jobs)
+    return seconds_of(planned(asked, Store(folder, create=False)), pace, jobs, {})
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -54,7 +55,7 @@ def test_a_budget_is_a_question_about_an_ordinary_world(tmp_path: Path) -> None:
 
 
 def test_readings_and_rewinds_count() -> None:
-    slow = Pace(step=1e-3, example=1e-4)
+    slow = Pace(step=1e-3, sparse=1e-3, sparse_at=1.0, example=1e-4)
     assert (
         within(question(), 1, pace=slow).world.steps < within(question(), 1, pace=PACE).world.steps
     )
@@ -75,12 +76,12 @@ def test_no_number_of_minutes(minutes: object) -> None:
 
 
 def test_a_study_repeats_without_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "pace_of", lambda world: PACE)
+    monkeypatch.setattr(budget, "pace_of", lambda world, least: PACE)
     world = toy_world(steps=400, evaluate_every=40)
     how = {"seeds": 1, "arms": ("dense",), "store": tmp_path / "store"}
     study = tb.find(tb.recipes.ONESHOT, world, minutes=0.06, **how)
     steps = int(study.document["world"].removeprefix("toy,steps="))
     assert 10 <= steps < 400
-    monkeypatch.setattr(budget, "pace_of", lambda world: pytest.fail("was timed"))
+    monkeypatch.setattr(budget, "pace_of", lambda world, least: pytest.fail("was timed"))
     again = tb.find(tb.recipes.ONESHOT, tb.varied(world, steps=steps), **how)
     assert again.digest == study.digest and again.document["cost"]["steps_trained"] == 0

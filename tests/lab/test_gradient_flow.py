@@ -146,6 +146,7 @@ def test_cut_entries_are_no_part_of_it() -> None:
     norm = flow(world, cut, mask)
     assert norm == pytest.approx(by_hand(world, cut, mask, 1_000)["all"], rel=1e-5)
     assert norm < 0.9 * flow(world, cut)
+    assert flow(world, params, mask) == norm  # though where training starts nothing is zero yet
 
 
 def test_the_batch_is_the_same_each_time_and_no_more_than_asked() -> None:
@@ -220,3 +221,15 @@ def test_it_keeps_the_contract_and_refuses_what_cannot_be_meant(study: Study) ->
     ):
         with pytest.raises(CallError, match=why):
             tb.probe(one, study)
+
+
+def test_arms_that_train_no_weights_are_left_out(tmp_path: Path) -> None:
+    popup = replace(tb.recipes.EDGE_POPUP, schedule=FIFTH)
+    static = replace(tb.recipes.STATIC, schedule=FIFTH)
+    fields: Any = {"seeds": 1, "rule": "2019", "store": tmp_path / "s"}
+    study = tb.find(static, small_world(), arms=("dense", popup), **fields)
+    found = tb.probe(GradientFlow(steps=(0,)), study).table("gradient_flow")
+    assert {row["arm"] for row in found} == {"ticket", "dense"}
+    other = tb.find(popup, small_world(), arms=("dense",), **fields)
+    with pytest.raises(CallError, match="edge-popup trains something else than weights"):
+        tb.probe(GradientFlow(steps=(0,)), other)

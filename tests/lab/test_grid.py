@@ -8,11 +8,12 @@ from toy import small_world
 
 import tombola as tb
 from tombola.errors import CallError, VerdictError
-from tombola.lab.grid import judge_grid, varied
+from tombola.lab.grid import judge_grid
 from tombola.lab.strict import STRICT
 from tombola.lab.study import Study
 from tombola.lookup import find_judge, find_rule, find_world
 from tombola.recipes.imp import IMP
+from tombola.recipes.worlds import varied
 from tombola.testing import toy_world
 from tombola.world.optimiser import SGD, Drops
 from tombola.world.world import World

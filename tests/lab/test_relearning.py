@@ -22,7 +22,7 @@ from tombola.lab.probe.relearning import FRESH
 from tombola.lab.study import Study
 from tombola.pieces.dynamics import Gradual
 from tombola.pieces.schedule import Densities
-from tombola.recipes.job import NoDesk
+from tombola.recipes.job import NoDesk, jobs_in
 from tombola.recipes.jobs import Train
 from tombola.testing import check_probe
 from tombola.values.params import Params
@@ -71,7 +71,7 @@ def apart(one: Params, other: Params) -> float:
 
 @pytest.mark.parametrize("kind", ["ticket", "scratch"])
 def test_distances_before_and_after(study: Study, by_hand: Mapping[str, Params], kind: str) -> None:
-    said, names = metrics(study, "relearning", network=kind), [f"{kind}-1", f"{kind}-2"]
+    said, names = metrics(study, "distances", network=kind), [f"{kind}-1", f"{kind}-2"]
     after = mean(apart(by_hand[name], by_hand["solution"]) for name in names)
     before = mean(apart(by_hand[f"{name}/start"], by_hand["solution"]) for name in names)
     assert said["distance_at_end"] == pytest.approx(after, rel=1e-4)
@@ -88,14 +88,14 @@ def test_answers_and_ensembles(study: Study, by_hand: Mapping[str, Params], kind
         }
     said = {name: of.argmax(1) for name, of in chances.items()}
     names, right = [f"{kind}-1", f"{kind}-2"], world.test.targets
-    found = metrics(study, "relearning", network=kind)
+    found = metrics(study, "answers", network=kind)
     expected = mean(float((said[n] != said["solution"]).float().mean()) for n in names)
-    assert found["disagreement"] == pytest.approx(expected)
+    assert found["than_solution"] == pytest.approx(expected)
     between = float((said[names[0]] != said[names[1]]).float().mean())
-    assert found["among_themselves"] == pytest.approx(between)
+    assert found["among_copies"] == pytest.approx(between)
     both = (chances[names[0]] + chances[names[1]]).argmax(1)
     for members, answers in ((1, said[names[0]]), (2, both)):
-        one = metrics(study, "ensembles", network=kind, members=members)["ensemble_accuracy"]
+        one = metrics(study, "ensembles", network=kind, members=members)["test_accuracy"]
         assert one == pytest.approx(float((answers == right).float().mean()))
 
 
@@ -118,10 +118,9 @@ def test_the_line_goes_past_both_ends_and_its_height_counts_between_them(
         said = metrics(study, "paths", network=kind, alpha=place)["loss"]
         assert said == pytest.approx(mean(of[number] for of in losses), rel=1e-4)
     heights = [
-        max(v - (of[1] + p * (of[6] - of[1])) for p, v in zip(places[1:7], of[1:7], strict=True))
-        for of in losses
+        max(of[at] - (of[1] + places[at] * (of[6] - of[1])) for at in range(1, 7)) for of in losses
     ]
-    found = metrics(study, "relearning", network=kind)["loss_barrier"]
+    found = metrics(study, "distances", network=kind)["loss_barrier"]
     assert found == pytest.approx(mean(heights), rel=1e-3, abs=1e-6)
 
 
@@ -148,18 +147,12 @@ def test_what_it_trains_is_planned_and_then_there(tmp_path: Path) -> None:
 
 def test_copies_differ_in_their_order_and_kinds_in_their_start_alone(study: Study) -> None:
     assert study.question is not None
-    loop, jobs = PROBE.loop(study.question, 0), list[Train]()
+    loop = PROBE.loop(study.question, 0)
     asked = next(loop)
-    while not jobs:
-        results = (
-            [job.run(NoDesk()) for job in asked]
-            if isinstance(asked, tuple)
-            else asked.run(NoDesk())
-        )
-        asked = loop.send(tuple(results) if isinstance(asked, tuple) else results)
-        if isinstance(asked, tuple) and len(asked) == 4:
-            jobs = [job for job in asked if isinstance(job, Train)]
-    first, second, scratch, other = jobs
+    while len(jobs := jobs_in(asked)) < 4:
+        results = tuple(job.run(NoDesk()) for job in jobs)
+        asked = loop.send(results if isinstance(asked, tuple) else results[0])
+    first, second, scratch, other = (job for job in jobs if isinstance(job, Train))
     assert first.order_seed != second.order_seed and first.begin == second.begin
     assert replace(first, begin=scratch.begin) == scratch
     assert replace(second, begin=other.begin) == other
@@ -168,8 +161,8 @@ def test_copies_differ_in_their_order_and_kinds_in_their_start_alone(study: Stud
 
 
 def test_a_rewound_ticket_starts_from_the_step(study: Study) -> None:
-    start = metrics(study, "relearning", network="ticket")["distance_at_start"]
-    rewound = tb.probe(replace(PROBE, step=8), study).table("relearning")[0]
+    start = metrics(study, "distances", network="ticket")["distance_at_start"]
+    rewound = tb.probe(replace(PROBE, step=8), study).table("distances")[0]
     near = rewound["metrics"]["distance_at_start"]["values"][SEED]
     assert near < 0.9 * start
 
@@ -187,7 +180,7 @@ def test_a_training_that_diverged_leaves_no_numbers(tmp_path: Path) -> None:
     study = tb.find(recipe, wild, seeds=2, rule="2019", arms=("dense",), store=tmp_path / "s")
     found = tb.probe(PROBE, study)
     assert found.document["checks"] == {"same_mask": None}
-    for row in found.table("relearning"):
+    for row in found.table("distances"):
         assert all(of["values"] == [None, None] for of in row["metrics"].values())
 
 

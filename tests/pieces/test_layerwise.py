@@ -348,6 +348,7 @@ def test_keeps_no_more_than_is_left() -> None:
         ({"damping": 0.0}, r"damping=0.0\): want a positive fraction"),
         ({"columns": 0}, r"columns=0\): want a whole number"),
         ({"columns": True}, r"columns=True\): want a whole number"),
+        ({"limit": -1.0}, r"limit=-1.0\): want gigabytes, more than 0"),
         ({"pattern": (4, 2)}, "the first is how many stay"),
         ({"pattern": (0, 2)}, "the first is how many stay"),
         ({"pattern": "2:4"}, "want two whole numbers"),

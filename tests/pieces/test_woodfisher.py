@@ -275,6 +275,7 @@ def test_says_the_memory_it_would_take_and_what_scales() -> None:
         "scales, `layerwise` (LayerwiseLeastSquares), which looks at one layer at a time, or "
         "`fisher` (DiagonalFisher); or raise `limit`."
     )
+    assert "GB. Take a form" in str(WoodFisher(limit=0.01).refuses(setting(layers=wide)))
     assert WoodFisher(gradients=50).refuses(setting(layers=wide)) is None
     assert WoodFisher(limit=32.1).refuses(setting(layers=wide)) is None
 
@@ -293,6 +294,7 @@ def test_keeps_no_more_than_is_left() -> None:
         ({"steps": 0}, r"steps=0\): want a whole number"),
         ({"damping": 0.0}, r"damping=0.0\): want a positive number"),
         ({"damping": float("nan")}, "want a positive number"),
+        ({"limit": 0.0}, r"limit=0.0\): want gigabytes, more than 0"),
         ({"update": "joint"}, "update='joint'"),
         ({"allocation": Global}, "Global is a class"),
     ],

@@ -87,7 +87,7 @@ def test_the_catalogue_has_them_and_patterns_are_kept() -> None:
         if name != "thin" or recipe.name == "units"
     ]
     + [("inverted", SNIPPED), ("shuffle", SNIPPED), ("random", TOGETHER)],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else value.name,
 )
 def test_controls_change_what_they_claim(of: str, recipe: Recipe) -> None:
     check_control(CONTROLS[of], recipe, WORLD)

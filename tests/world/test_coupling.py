@@ -111,6 +111,25 @@ def test_a_transposed_convolution_has_its_units_the_other_way_round() -> None:
     assert axes["up.weight", Role.MADE] == 1 and axes["down.weight", Role.READ] == 1
 
 
+class Mirrored(nn.Module):
+    """An encoder whose decoder is its weight transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.last = nn.Linear(6, 4), nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        decoded = self.encode(inputs).relu() @ self.encode.weight
+        outputs: Tensor = self.last(decoded.relu())
+        return outputs
+
+
+def test_a_tensor_that_both_makes_and_reads_is_held() -> None:
+    found = coupling_of(Mirrored(), torch.zeros(2, 6))
+    assert found.sets == ()
+    assert found.held["encode.weight"] == "encode.weight both makes and reads it"
+
+
 class Branching(nn.Module):
     """A forward pass that depends on what it is given."""
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from tempfile import TemporaryDirectory
 
 from tombola.errors import CallError
-from tombola.lab.grid import varied
 from tombola.lab.pace import Pace, pace_of
 from tombola.lab.plan import densities_of, seconds_of
 from tombola.lab.question import Question
 from tombola.lab.runner import Runner
 from tombola.lab.store import Store
+from tombola.recipes.worlds import varied
 
 LEAST = 10  # steps of a training, below which nothing is learned
 

@@ -5,7 +5,6 @@ alone, so that all of them share a store, and each has its own report.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from tombola.errors import CallError, VerdictError
@@ -14,27 +13,8 @@ from tombola.lab.rows import samples_of
 from tombola.lab.strict import NEEDED, Cell, Strict, StrictVerdict, judge_strictly
 from tombola.lab.study import Study
 from tombola.lab.verdict import TICKET
-from tombola.recipes.controls.longer import stretched
-from tombola.world.world import World
 
 STEP = 10**0.5  # between learning rates that are proposed
-
-
-def varied(world: World, *, lr: float | None = None, steps: int | None = None) -> World:
-    """The world at another learning rate or length; schedules keep their relative places.
-
-    Its name says so, as `tombola find --on` takes it: `digits,lr=0.01,steps=4000`.
-
-    Raises:
-        WorldError: no learning rate, or a length that is none.
-    """
-    name, found = world.name, world
-    if lr is not None:
-        optimiser = replace(world.optimiser, lr=lr)  # type: ignore[type-var]
-        found, name = replace(found, optimiser=optimiser), f"{name},lr={lr:g}"
-    if steps is not None:
-        found, name = stretched(found, steps), f"{name},steps={steps}"
-    return replace(found, name=name)
 
 
 def judge_grid(

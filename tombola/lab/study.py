@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from tombola.errors import CallError, DamagedObjectError, TombolaError, VerdictError, WorkError
+from tombola.lab.budget import within
 from tombola.lab.checks import checks_of
 from tombola.lab.commands import training_command
 from tombola.lab.engines.engine import Engine
@@ -257,8 +258,6 @@ def find(
         controls_at=controls_at,
     )
     if minutes is not None:
-        from tombola.lab.budget import within  # here: it plans studies itself
-
         question = within(question, minutes, jobs=jobs)
     store = store if isinstance(store, Store) else Store(store)
     return answer(question, store, jobs=jobs, watchers=watchers)

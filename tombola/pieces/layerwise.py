@@ -11,7 +11,7 @@ from torch import Tensor
 from tombola.errors import RecipeError
 from tombola.pieces.allocation import Allocation, Uniform
 from tombola.pieces.kind import not_a
-from tombola.pieces.memory import gigabytes
+from tombola.pieces.memory import check_limit, gigabytes
 from tombola.pieces.rule import Cut, asked_of, too_few, unshared
 from tombola.pieces.schedule import Target, round_half_up
 from tombola.pieces.score.gradient import check_batches
@@ -77,6 +77,7 @@ class LayerwiseLeastSquares:
                 f"LayerwiseLeastSquares(columns={self.columns!r}): want a whole number, 1 or more, "
                 "or None for all of a layer's."
             )
+        check_limit("LayerwiseLeastSquares", self.limit)
         self._check_pattern()
         wrong = not_a(Allocation, self.allocation)
         if wrong:

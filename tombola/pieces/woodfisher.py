@@ -12,7 +12,7 @@ from tombola.errors import RecipeError
 from tombola.pieces.allocation import Allocation, Global
 from tombola.pieces.fisher import InverseFisher, all_at_once, one_at_a_time
 from tombola.pieces.kind import not_a
-from tombola.pieces.memory import gigabytes
+from tombola.pieces.memory import check_limit, gigabytes
 from tombola.pieces.rule import Cut, asked_of, too_few, unshared
 from tombola.pieces.schedule import Target
 from tombola.pieces.score.curvature import (
@@ -92,6 +92,7 @@ class WoodFisher:
                 f"WoodFisher(damping={self.damping}): want a positive number, for example 1e-5; "
                 "without it the Fisher matrix of fewer gradients than weights has no inverse."
             )
+        check_limit("WoodFisher", self.limit)
         wrong = not_a(Allocation, self.allocation)
         if wrong or not isinstance(self.update, Update):
             wrong = wrong or f"update={self.update!r}: want one of {', '.join(map(str, Update))}"
@@ -104,12 +105,13 @@ class WoodFisher:
         count = sum(layer.count for layer in setting.layers)
         fit = int(self.limit * 1e9 / (4 * count))
         if fit < self.gradients:
+            fewer = f"fewer gradients ({fit} would do); " if fit else ""
             return (
                 f"WoodFisher(gradients={self.gradients}) keeps that many gradients of {count:,} "
                 f"weights in scope, {gigabytes(4 * self.gradients * count)} of memory, and its "
-                f"limit is {self.limit:g} GB. Take fewer gradients ({fit} would do); a form that "
-                "scales, `layerwise` (LayerwiseLeastSquares), which looks at one layer at a time, "
-                "or `fisher` (DiagonalFisher); or raise `limit`."
+                f"limit is {self.limit:g} GB. Take {fewer}a form that scales, `layerwise` "
+                "(LayerwiseLeastSquares), which looks at one layer at a time, or `fisher` "
+                "(DiagonalFisher); or raise `limit`."
             )
         return unshared(self, setting)
 
@@ -124,10 +126,7 @@ class WoodFisher:
 
     def _step(self, at: Snapshot, probe: Probe, count: Mapping[str, int] | int) -> Snapshot:
         there, weights = still_there(at), flat(at.end, at.layers).double()
-        gradients = torch.empty(self.gradients, int(there.sum()))
-        found = gradients_one_by_one(at, probe, self.gradients, self.batch_size)
-        for row, slope in zip(gradients, found, strict=True):
-            row.copy_(slope[there])
+        gradients = self._gradients(at, probe, there)
         scores = torch.zeros_like(weights)
         blocks = list(self._blocks(at.layers, there))
         for places, columns in blocks:
@@ -142,6 +141,14 @@ class WoodFisher:
                     block = gradients[:, columns].double()
                     weights[places] = make_up(weights[places], block, self.damping, kept[places])
         return replace(at, mask=mask, end=mask.apply(moved(at.end, weights, at.layers)))
+
+    def _gradients(self, at: Snapshot, probe: Probe, there: Tensor) -> Tensor:
+        """G over all weights still there, (N, still there) float32."""
+        found = torch.empty(self.gradients, int(there.sum()))
+        slopes = gradients_one_by_one(at, probe, self.gradients, self.batch_size)
+        for row, slope in zip(found, slopes, strict=True):
+            row.copy_(slope[there])
+        return found
 
     def _blocks(self, layers: tuple[Layer, ...], there: Tensor) -> Iterator[tuple[Tensor, slice]]:
         """For each block with a weight still there: their places among the weights in scope, and

@@ -198,7 +198,8 @@ class Follow:
             self.labels.hold(axes[axis], "it meets a weight that is itself computed")
         else:
             name, dims = source
-            self._role[name, dims[axis]] = role
+            if self._role.setdefault((name, dims[axis]), role) is not role:
+                self.labels.hold(axes[axis], f"{name} both makes and reads it")
         return axes[axis]
 
     def is_own(self, node: Any) -> bool:

@@ -18,7 +18,7 @@ DTYPES = ("float32", "float64", "bfloat16", "mixed-bfloat16")
 
 @dataclass(frozen=True, kw_only=True)
 class Numerics:
-    """Part of the name of every result.
+    """How a training computes: what may change the bits of a result, and so is part of its name.
 
     executor: which implementation trains. `dense` is torch itself; `sparse` kernels that compute
     with kept weights alone, for whole chains of linear layers or else layer by layer; `compact`

@@ -22,9 +22,9 @@ from tombola.pieces.rewind import Untrained
 from tombola.pieces.schedule import DENSE, Densities
 from tombola.recipes import IMP, SNIP, Dense, Longer, Recipe, Reinit, Round, Thin
 from tombola.recipes.controls import CONTROLS, Control, control_loop, of_ticket, unclaimed
-from tombola.recipes.controls.longer import stretched
 from tombola.recipes.job import NoDesk
 from tombola.recipes.jobs import Train
+from tombola.recipes.worlds import stretched
 from tombola.values.mask import FULL
 from tombola.values.point import Point
 from tombola.world.optimiser import SGD, Adam, Constant, Drops, Stretched, WarmUp

@@ -8,6 +8,7 @@ from tombola.lab.probe.pretraining import PRETRAINING, Pretraining
 from tombola.lab.probe.probe import Chart, Probe, Row, Shown, Table, abreast, finished
 from tombola.lab.probe.relearning import RELEARNING, Relearning
 from tombola.lab.probe.sensitivity import SENSITIVITY, Sensitivity
+from tombola.lab.probe.settling import SETTLING, Settling
 from tombola.lab.probe.stability import ONSET, STABILITY, Stability
 
 __all__ = [
@@ -27,8 +28,10 @@ __all__ = [
     "Relearning",
     "Row",
     "SENSITIVITY",
+    "SETTLING",
     "STABILITY",
     "Sensitivity",
+    "Settling",
     "Shown",
     "Stability",
     "Table",

@@ -9,4 +9,5 @@ PROBES: dict[str, str] = {
     "sensitivity": "tombola.lab.probe.sensitivity:SENSITIVITY",
     "gradient-flow": "tombola.lab.probe.gradient_flow:GRADIENT_FLOW",
     "relearning": "tombola.lab.probe.relearning:RELEARNING",
+    "settling": "tombola.lab.probe.settling:SETTLING",
 }

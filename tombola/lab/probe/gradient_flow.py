@@ -12,6 +12,7 @@ from tombola.lab.probe.path import distance, some
 from tombola.lab.probe.probe import Chart, Row, Shown, Table, abreast, finished
 from tombola.lab.question import Question
 from tombola.lab.verdict import TICKET
+from tombola.pieces.parametrisation import Identity
 from tombola.recipes.job import Desk, Loop
 from tombola.recipes.jobs import Train
 from tombola.recipes.recipe import Round
@@ -38,7 +39,7 @@ class Flowing:
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """The gradient of one network on the first `examples` of the training split, always the same.
+    """The gradient of one network on at most `examples` of the training split, always the same.
 
     Of the objective's loss alone, so without weight decay, in whatever place that stands; cut
     entries left out; the network in training mode, as it is trained, on all examples at once,
@@ -57,7 +58,8 @@ class Flow:
     examples: int
 
     def run(self, desk: Desk) -> Flowing:
-        world, params, mask = self.world, self.params.load(), self.mask.load()
+        world, mask = self.world, self.mask.load()
+        params = mask.apply(self.params.load())  # where training starts nothing is zero yet
         numerics, split = world.numerics, some(world.train, self.examples)
         with numerics.in_force(), borrowed_generators():
             network = numerics.place(world.network(params)).train()
@@ -150,6 +152,11 @@ class GradientFlow:
             return f"there is no round {self.round}; want 0 to {last}"
         if self.steps and self.steps[-1] > steps:
             return f"there is no step {self.steps[-1]}; its trainings end at step {steps}"
+        if not isinstance(question.recipe.parametrisation, Identity):
+            return (
+                f"{question.recipe.name} trains something else than weights, by "
+                f"{type(question.recipe.parametrisation).__name__}"
+            )
         if question.world.objective.given:
             return (
                 f"its objective wants {sorted(question.world.objective.given)} beside the network, "
@@ -175,13 +182,19 @@ class GradientFlow:
 
     def _turn(self, question: Question, arm: str, seed: int) -> Loop[Round | None]:
         """An arm's training at the round, or the one of the whole network; None where the arm's
-        network is another, or its ticket diverged before."""
+        network is another, something else than weights is trained, or its ticket diverged before.
+        """
         rounds = yield from finished(question, arm, seed)
         wanted = question.judged_round if self.round is None else self.round
         at = [turn for turn in rounds if turn.target.round == wanted and turn.draw == 0]
         whole = [turn for turn in rounds if turn.target.round == 0]
         same = question.world.model_digest
-        fitting = [turn for turn in at or whole if turn.job.world.model_digest == same]
+        fitting = [
+            turn
+            for turn in at or whole
+            if turn.job.world.model_digest == same
+            and isinstance(turn.job.parametrisation, Identity)
+        ]
         return fitting[0] if fitting else None
 
     def _followed(self, question: Question, turn: Round) -> Loop[dict[int, Flowing]]:

@@ -18,6 +18,7 @@ from tombola.values.point import Point
 from tombola.world.objective import SquaredError
 from tombola.world.world import World
 
+THRESHOLDS = ("threshold_step", "threshold_late_step", "saturated_step", "better_until_step")
 SATURATED = 1.1  # a loss at most so many times the least of all steps
 PARTS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of a training, after which neurons are selected
 
@@ -28,7 +29,8 @@ class Pretraining:
 
     Each subnetwork is a mean of k choices, with repetition, that fit the one-hot targets of
     training examples; nothing is retrained. Beside it stands the bound of `tombola.theory` and its
-    threshold, with rho fitted to the dense losses measured here, V and l_1 of the last step.
+    threshold, with rho fitted to the dense losses measured here, and V and l_1 of the first step
+    measured (what can be known before training) or of the last.
 
     steps: of training, at which neurons are selected; None: 0, 1, 3, 10, 30 and 100 % of the
     world's. neurons: k. examples: at most so many training examples to select on.
@@ -125,7 +127,7 @@ class Pretraining:
             name="losses",
             title="Loss on the examples selected on, and test accuracy",
             rows=tuple(self._losses(steps, found)),
-            printed=("loss", "distinct", "test_accuracy"),
+            printed=("loss", "test_accuracy"),
         )
         neurons = Table(
             name="spread",
@@ -147,7 +149,7 @@ class Pretraining:
             name="thresholds",
             title="From which step on more pre-training is of little use",
             rows=tuple(self._thresholds(steps, found)),
-            printed=("threshold_step", "saturated_step", "better_until_step"),
+            printed=THRESHOLDS,
         )
         charts = tuple(
             Chart(title=title, table="losses", x="step", y=metric, line="network")
@@ -158,7 +160,7 @@ class Pretraining:
         )
         notes = (
             "threshold: where the bound's dense part falls below its own, rho fitted to the losses "
-            "of the whole network.",
+            "of the whole network, V and l_1 of the first step; threshold late: of the last.",
             f"saturated: the first step measured with a loss at most {SATURATED:g} times the least "
             "of all. better until: the last at which it loses less than the whole network.",
         )
@@ -190,7 +192,7 @@ class Pretraining:
             seeds = [None if one is None else _found_at(k, place, steps, one) for one in found]
             metrics = {
                 metric: [None if one is None else one[metric] for one in seeds]
-                for metric in ("threshold_step", "saturated_step", "better_until_step")
+                for metric in THRESHOLDS
             }
             rows.append(Row(place={"neurons": k}, metrics=metrics))
         return rows
@@ -238,21 +240,23 @@ def _found_at(
     enough = SATURATED * min(losses.values())
     better = [step for step, one in zip(steps, seed, strict=True) if losses[step] < one.dense]
     return {
-        "threshold_step": _threshold(k, steps, seed),
+        "threshold_step": _threshold(k, steps, seed, seed[0]),
+        "threshold_late_step": _threshold(k, steps, seed, seed[-1]),
         "saturated_step": next(step for step, loss in losses.items() if loss <= enough),
         "better_until_step": max(better, default=None),
     }
 
 
-def _threshold(k: int, steps: Sequence[int], seed: Sequence[Picked]) -> int | None:
-    """None where the dense losses have no rho: fewer than two, or none that falls."""
+def _threshold(k: int, steps: Sequence[int], seed: Sequence[Picked], at: Picked) -> int | None:
+    """With V and l_1 as at a step. None where the dense losses have no rho: fewer than two, or none
+    that falls."""
     curve = {step: one.dense for step, one in zip(steps, seed, strict=True)}
-    last = Selection(variance=seed[-1].variance, first=seed[-1].first)
+    selection = Selection(variance=at.variance, first=at.first)
     try:
         rate = fitted(curve)
     except CallError:
         return None
-    return Bound(initial=seed[0].dense, selection=last, rate=rate).threshold(k)
+    return Bound(initial=seed[0].dense, selection=selection, rate=rate).threshold(k)
 
 
 PRETRAINING = Pretraining()

@@ -42,43 +42,50 @@ def _errors(walked: Walked) -> list[float | None]:
     return [None if value is None else 1.0 - value for value in right]
 
 
-def copies_row(found: Sequence[Found], kind: str, places: Sequence[float]) -> Row:
+def distances_row(found: Sequence[Found], kind: str, places: Sequence[float]) -> Row:
     """Means over the copies of each seed."""
     of = [None if seed is None else seed.walked[kind] for seed in found]
-    named = [None if seed is None else _answers(seed.told, kind) for seed in found]
-    metrics: dict[str, list[float | None]] = {
-        "distance_at_start": [_mean(ws, lambda w: w.second_moved) for ws in of],
-        "distance_at_end": [_mean(ws, lambda w: w.apart) for ws in of],
-        "loss_barrier": [_mean(ws, lambda w: height(_losses(w), places)) for ws in of],
-        "error_barrier": [_mean(ws, lambda w: height(_errors(w), places)) for ws in of],
-    }
-    for place, name in enumerate(("disagreement", "among_themselves", "test_accuracy")):
-        metrics[name] = [None if one is None else one[place] for one in named]
-    return Row(place={"network": kind}, metrics=metrics)
+    return Row(
+        place={"network": kind},
+        metrics={
+            "distance_at_start": [_mean(walks, lambda w: w.second_moved) for walks in of],
+            "distance_at_end": [_mean(walks, lambda w: w.apart) for walks in of],
+            "loss_barrier": [_mean(walks, lambda w: height(_losses(w), places)) for walks in of],
+            "error_barrier": [_mean(walks, lambda w: height(_errors(w), places)) for walks in of],
+        },
+    )
 
 
-def _answers(told: Told, kind: str) -> tuple[float, float, float]:
-    """Disagreement with the solution and among the copies, and accuracy; means over them."""
+def answers_row(found: Sequence[Found], kind: str) -> Row:
+    """Fractions of the test split: than the solution, and among the copies."""
+    told = [None if seed is None else _disagree(seed.told, kind) for seed in found]
+    return Row(
+        place={"network": kind},
+        metrics={
+            name: [None if one is None else one[place] for one in told]
+            for place, name in enumerate(("than_solution", "among_copies"))
+        },
+    )
+
+
+def _disagree(told: Told, kind: str) -> tuple[float, float]:
+    """Means over copies, and over their pairs."""
     members = sorted(name for name in told.alone if name.startswith(f"{kind}-"))
     pairs = combinations(members, 2)
     return (
         mean(told.disagree["|".join(sorted((SOLUTION, name)))] for name in members),
         mean(told.disagree[f"{one}|{other}"] for one, other in pairs),
-        mean(told.alone[name] for name in members),
     )
 
 
-def solution_row(found: Sequence[Found], like: Row) -> Row:
-    nothing: dict[str, Sequence[float | None]] = {
-        name: [None] * len(found) for name in like.metrics
-    }
+def solution_row(found: Sequence[Found]) -> Row:
     right = [None if seed is None else seed.told.alone[SOLUTION] for seed in found]
-    return Row(place={"network": SOLUTION}, metrics={**nothing, "test_accuracy": right})
+    return Row(place={"network": SOLUTION, "members": 1}, metrics={"test_accuracy": right})
 
 
 def ensemble_row(found: Sequence[Found], kind: str, number: int) -> Row:
     right = [None if seed is None else seed.told.together[kind][number] for seed in found]
-    return Row(place={"network": kind, "members": number + 1}, metrics={"ensemble_accuracy": right})
+    return Row(place={"network": kind, "members": number + 1}, metrics={"test_accuracy": right})
 
 
 def path_row(found: Sequence[Found], kind: str, number: int, place: float) -> Row:

@@ -15,7 +15,8 @@ from tombola.lab.probe.relearned import (
     TICKET,
     Found,
     Relearned,
-    copies_row,
+    answers_row,
+    distances_row,
     ensemble_row,
     path_row,
     solution_row,
@@ -211,31 +212,28 @@ class Relearning:
         """See `Probe`."""
         _check_masks(found)
         places = alphas(self.points, BEYOND)
-        copies = [copies_row(found, kind, places) for kind in KINDS]
+        members = [(kind, number) for kind in KINDS for number in range(self.copies)]
         tables = (
             Table(
-                name="relearning",
-                title="Copies under the mask of a pruning solution, and that solution",
-                rows=(*copies, solution_row(found, copies[0])),
-                printed=(
-                    "distance_at_start",
-                    "distance_at_end",
-                    "loss_barrier",
-                    "error_barrier",
-                    "disagreement",
-                    "among_themselves",
-                    "test_accuracy",
-                ),
+                name="distances",
+                title="From copies under the mask of a pruning solution to that solution",
+                rows=tuple(distances_row(found, kind, places) for kind in KINDS),
+                printed=("distance_at_start", "distance_at_end", "loss_barrier", "error_barrier"),
+            ),
+            Table(
+                name="answers",
+                title="Test examples put into another class",
+                rows=tuple(answers_row(found, kind) for kind in KINDS),
+                printed=("than_solution", "among_copies"),
             ),
             Table(
                 name="ensembles",
-                title="Accuracy of several copies together",
-                rows=tuple(
-                    ensemble_row(found, kind, number)
-                    for kind in KINDS
-                    for number in range(self.copies)
+                title="Accuracy of several together",
+                rows=(
+                    solution_row(found),
+                    *(ensemble_row(found, kind, number) for kind, number in members),
                 ),
-                printed=("ensemble_accuracy",),
+                printed=("test_accuracy",),
             ),
             Table(
                 name="paths",
@@ -250,7 +248,7 @@ class Relearning:
         charts = (
             _chart("Training loss from a copy (0) to the pruning solution (1)", "paths", "loss"),
             _chart("Training error on the same way", "paths", "error"),
-            _chart("Test accuracy of several copies together", "ensembles", "ensemble_accuracy"),
+            _chart("Test accuracy of several copies together", "ensembles", "test_accuracy"),
         )
         ran = any(seed is not None for seed in found)
         return Shown(
@@ -271,8 +269,7 @@ class Relearning:
         return (
             f"At density {density:.4g}; {self.copies} copies of each kind, averaged first. Barriers"
             " are on training data.",
-            "disagreement: with the pruning solution, on the test split; among_themselves: the mean"
-            " over pairs of copies.",
+            "Among copies: the mean over their pairs. One copy: the first.",
         )
 
 

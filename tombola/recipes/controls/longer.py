@@ -8,11 +8,10 @@ from tombola.pieces.schedule import round_half_up
 from tombola.recipes.controls.control import Control, Drawn, Reference, unclaimed
 from tombola.recipes.job import Loop
 from tombola.recipes.jobs import Train
-from tombola.recipes.worlds import once
+from tombola.recipes.worlds import once, stretched, timed
 from tombola.values.digest import digest
-from tombola.world.optimiser import Rate, Stretched
+from tombola.world.optimiser import Stretched
 from tombola.world.switched import Switched
-from tombola.world.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,24 +87,10 @@ class Longer:
         short = once(
             world,
             ["as long as", there.steps, there.evaluate_every, rate],
-            lambda: _timed(world, there.steps, rate, there.evaluate_every),
+            lambda: timed(world, there.steps, rate, there.evaluate_every),
         )
         first = round_half_up(trained.begin.step / times)
         begin = replace(trained.begin, step=first)
         return unclaimed(
             self.of, reference, replace(trained, world=short, begin=begin, until=there.steps)
         )
-
-
-def stretched(world: World, length: int) -> World:
-    """The world with trainings of `length` steps: rates and readings at their relative places."""
-    assert world.evaluate_every is not None
-    times = length / world.steps
-    rate = Stretched(of=world.optimiser.rate, times=times)
-    every = max(1, round_half_up(times * world.evaluate_every))
-    return once(world, ["stretched", length], lambda: _timed(world, length, rate, every))
-
-
-def _timed(world: World, steps: int, rate: Rate, every: int | None) -> World:
-    optimiser = replace(world.optimiser, rate=rate)  # type: ignore[type-var]
-    return replace(world, steps=steps, optimiser=optimiser, evaluate_every=every)
