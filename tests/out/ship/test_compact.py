@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tombola.errors import CallError, CheckError, ShipError, WorldError
 from tombola.out.ship import speed
 from tombola.out.ship.cargo import Cargo
-from tombola.out.ship.compact import imported
+from tombola.out.ship.compact import imported, plain_outputs
 from tombola.out.ship.elsewhere import Elsewhere
 from tombola.out.ship.formats import check_format, ship_as
 from tombola.out.ship.shipment import Shipment, difference
@@ -323,3 +323,20 @@ def test_what_cannot_be_made_smaller_says_so_before_anything_is_trained() -> Non
 
     with pytest.raises(WorldError, match="Deciding cannot be traced"):
         check_format("compact", toy_world(model=lambda: Deciding(6, 3), thin=None))
+
+
+def test_records_are_written_as_dicts_and_the_network_stays_as_it_is() -> None:
+    @dataclass
+    class Answer:
+        logits: Tensor
+        nothing: None = None
+
+    class Net(nn.Linear):
+        def forward(self, inputs: Tensor) -> Any:
+            return Answer(super().forward(inputs))
+
+    network, inputs = Net(2, 3), torch.ones(4, 2)
+    with plain_outputs(network):
+        found = network(inputs)
+    assert list(found) == ["logits"] and found["logits"].shape == (4, 3)
+    assert isinstance(network(inputs), Answer) and "forward" not in vars(network)

@@ -2,9 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
+from functools import partial, wraps
 from io import BytesIO
 from typing import Any
 
@@ -166,7 +167,7 @@ def exported(network: nn.Module, inputs: Any) -> torch.export.ExportedProgram:
     args, named = arguments(network, inputs)
     shapes = nested(lambda tensor: {0: examples}, named or args)
     try:
-        with quietly():
+        with quietly(), plain_outputs(network):
             return torch.export.export(
                 network.eval(), args, named, dynamic_shapes=shapes, strict=False
             )
@@ -174,6 +175,31 @@ def exported(network: nn.Module, inputs: Any) -> torch.export.ExportedProgram:
         raise ShipError(
             f"--to compact: {type(network).__name__} cannot be exported: {reason_of(error)}."
         ) from error
+
+
+@contextmanager
+def plain_outputs(network: nn.Module) -> Iterator[None]:
+    """While this is held a network gives dicts in the place of records, which a process without
+    its library could not read back."""
+    forward = network.forward
+
+    @wraps(forward)
+    def plainly(*args: Any, **named: Any) -> Any:
+        return _plain(forward(*args, **named))
+
+    vars(network)["forward"] = plainly
+    try:
+        yield
+    finally:
+        del vars(network)["forward"]
+
+
+def _plain(outputs: Any) -> Any:
+    if is_dataclass(outputs):
+        outputs = {one.name: getattr(outputs, one.name) for one in fields(outputs)}
+    if isinstance(outputs, dict):
+        return {name: _plain(part) for name, part in outputs.items() if part is not None}
+    return outputs
 
 
 # -- the format ------------------------------------------------------------------------------
