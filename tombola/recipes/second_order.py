@@ -42,12 +42,23 @@ def once(name: str, rule: Rule, source: str) -> Recipe:
 
 def retrained(of: Recipe) -> Recipe:
     """The same cut, then the whole training again from the weights it left."""
-    return replace(of, name=f"{of.name}-retrained", rewind=Stay(retrain=None))
+    return replace(
+        of,
+        name=f"{of.name}-retrained",
+        source=f"{of.source}; then the whole training again",
+        rewind=Stay(retrain=None),
+    )
 
 
 def stepwise(of: Recipe) -> Recipe:
     """A fifth of what is left at a time, with nothing retrained in between."""
-    return replace(of, name=f"{of.name}-stepwise", loop=iterate, schedule=Geometric())
+    return replace(
+        of,
+        name=f"{of.name}-stepwise",
+        source=f"{of.source}; a fifth at a time",
+        loop=iterate,
+        schedule=Geometric(),
+    )
 
 
 def iterated(of: Recipe) -> Recipe:
@@ -55,6 +66,7 @@ def iterated(of: Recipe) -> Recipe:
     return replace(
         of,
         name=f"{of.name}-iterated",
+        source=f"{of.source}; a fifth at a time, the whole training again after each",
         loop=iterate,
         schedule=Geometric(),
         rewind=Stay(retrain=None),
