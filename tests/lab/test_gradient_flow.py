@@ -81,6 +81,11 @@ def test_norms_are_those_of_networks_trained_to_each_step(study: Study) -> None:
             assert said == pytest.approx(expected.pop("all"), rel=1e-4)
             for name, norm in expected.items():
                 assert tensors["dense", step, name][seed] == pytest.approx(norm, rel=1e-4, abs=1e-8)
+    for row in found.table("summary"):
+        for seed in (0, 1):
+            norms = [rows[row["arm"], step]["gradient_norm"]["values"][seed] for step in STEPS]
+            said = [row["metrics"][name]["values"][seed] for name in ("first", "most", "last")]
+            assert said == [norms[0], max(norms), norms[-1]]
     assert rows["dense", 0]["moved"]["mean"] == 0.0 < rows["dense", 10]["moved"]["mean"]
 
 

@@ -72,6 +72,7 @@ SPARSE_TRAINING = (
     "static",
     "static-uniform",
     "static-fan-in",
+    "static-scaled",
     "set",
     "set-uniform",
     "set-itop",

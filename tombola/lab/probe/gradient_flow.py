@@ -235,13 +235,19 @@ class GradientFlow:
         rows = tuple(_row(found, *place) for place in places)
         names = list(dict.fromkeys(n for seed in found for arm in seed.values() for n in _all(arm)))
         by_tensor = tuple(_row(found, *place, name) for place in places for name in names)
+        arms = list(dict.fromkeys(arm for arm, _ in places))
         return Shown(
             tables=(
+                Table(
+                    name="summary",
+                    title="Norm of the gradient at the first step looked at, at most, at the last",
+                    rows=tuple(_summary(found, arm) for arm in arms),
+                    printed=("first", "most", "last"),
+                ),
                 Table(
                     name="gradient_flow",
                     title="Norm of the gradient, and loss, of the same training examples",
                     rows=rows,
-                    printed=("gradient_norm", "loss"),
                 ),
                 Table(name="tensors", title="Norm of the gradient, by tensor", rows=by_tensor),
             ),
@@ -269,6 +275,22 @@ def _all(flows: Mapping[int, Flowing]) -> list[str]:
 
 def _chart(title: str, metric: str) -> Chart:
     return Chart(title=title, table="gradient_flow", x="step", y=metric, line="arm")
+
+
+def _summary(found: Sequence[Found], arm: str) -> Row:
+    """None where a training diverged on the way."""
+    norms = [[one.norm for _, one in sorted(seed.get(arm, {}).items())] for seed in found]
+    length = max(map(len, norms))
+    known = [[norm for norm in of if norm is not None] for of in norms]
+    whole = [of if len(of) == length else [] for of in known]
+    return Row(
+        place={"arm": arm},
+        metrics={
+            "first": [of[0] if of else None for of in whole],
+            "most": [max(of, default=None) for of in whole],
+            "last": [of[-1] if of else None for of in whole],
+        },
+    )
 
 
 def _row(found: Sequence[Found], arm: str, step: int, tensor: str | None = None) -> Row:
