@@ -40,6 +40,9 @@ EXPORTED = (
 )
 
 
+SLOWER = "Dense is faster at batch {}: the smaller network pays there in size alone."
+
+
 def compacted(shipment: Shipment) -> Smaller:
     """The network to be shipped without the units that do nothing.
 
@@ -87,6 +90,10 @@ def _units(found: Smaller) -> dict[str, Any]:
     return {"units": {name: {"kept": a, "total": b} for name, (a, b) in found.left.items()}}
 
 
+def _slower(results: dict[str, Any]) -> list[str]:
+    return [SLOWER.format(row["batch"]) for row in results["speed"] if row["high"] < 1.0]
+
+
 def _page(shipment: Shipment, found: Smaller, source: Source) -> dict[str, Any]:
     tensors = source.tensors()
     content, target = encode_tensors(tensors, {}), shipment.target(ENDING)
@@ -113,8 +120,9 @@ def _page(shipment: Shipment, found: Smaller, source: Source) -> dict[str, Any]:
         with suppress(OSError):
             target.unlink()
         raise
+    notes = [PAGED, units_line(found), *_slower(results)]
     return {
-        **shipment.document(ENDING, content, checks, **results, notes=[PAGED, units_line(found)]),
+        **shipment.document(ENDING, content, checks, **results, notes=notes),
         **_units(found),
         "format": "compact",
         "source": str(beside),
@@ -152,7 +160,7 @@ def _program(shipment: Shipment, found: Smaller, reason: str) -> dict[str, Any]:
         return {"outputs_equal": True, "loads_elsewhere": True}
 
     checks = deliver(content, shipment.target(PROGRAM), check)
-    notes = [EXPORTED.format(reason=reason), units_line(found)]
+    notes = [EXPORTED.format(reason=reason), units_line(found), *_slower(results)]
     document = shipment.document(PROGRAM, content, checks, **results, notes=notes)
     return {**document, **_units(found), "format": "compact", "source": None}
 
