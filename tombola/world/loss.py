@@ -24,6 +24,7 @@ class Measured:
     """A metric from a function that is called once, with all outputs and targets of a split.
 
     Example:
+        >>> import torch
         >>> error = Measured("mae", torch.nn.functional.l1_loss)
         >>> seen = error.init()
         >>> for targets in (torch.tensor([1.0, 2.0]), torch.tensor([6.0])):
