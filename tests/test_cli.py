@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from tombola.cli import main
-from tombola.lab.plan import Pace
+from tombola.lab.pace import Pace
 from tombola.lab.store import Store
 from tombola.lab.study import open_study
 from tombola.out.ship.formats import FORMATS
@@ -731,7 +731,8 @@ def test_a_network_of_ones_own_that_a_format_cannot_take(shell: Shell) -> None:
 
 
 def test_minutes_become_steps_in_the_name(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tombola.lab.budget.pace_of", lambda world: Pace(step=0.1, example=0.0))
+    pace = Pace(step=0.1, sparse=0.1, sparse_at=1.0, example=0.0)
+    monkeypatch.setattr("tombola.lab.budget.pace_of", lambda world, least: pace)
     shell.find("--seeds", "1", "--arms", "dense", "--minutes", "1")  # enough: nothing changes
     world = f"{shell.module}:world"
     assert shell.json("ls")["studies"][-1]["world"] == "tiny"
@@ -773,7 +774,7 @@ class Net(nn.Module):
 
     def forward(self, inputs):
         Net.calls += self.training
-        if Net.calls > 190:  # past the steps that only estimate the time
+        if Net.calls > 400:  # past the steps that only estimate the time
             raise ValueError("tired")
         return self.inside(inputs)
 

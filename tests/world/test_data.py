@@ -102,8 +102,8 @@ def test_a_data_set_that_changes_between_reads_is_refused() -> None:
         (3, r"train=int: want a pair"),
         ((X,), r"train=tuple: want a pair"),
         ((X, Y, Y), r"train=tuple: want a pair"),
-        ((X.numpy(), Y), r"train: the inputs hold no tensor; want tensors"),
-        ((X, [0, 1]), r"train: the targets hold no tensor"),
+        ((["a", "b"], Y), r"train: the inputs hold str \('a'\); want tensors or arrays"),
+        ((X, [0, 1]), r"train: the targets hold int \(0\); want tensors or arrays of numbers"),
         ((X, Y[:7]), r"train: lengths differ, \{'inputs': \[8\], 'targets': \[7\]\}; want one"),
         (((X, X[:7]), Y), r"train: lengths differ, \{'inputs': \[8, 7\]"),
         ((torch.tensor(1.0), Y), r"train: a tensor of the inputs has no example dimension"),
@@ -113,7 +113,10 @@ def test_a_data_set_that_changes_between_reads_is_refused() -> None:
         ((X, Y.float() / 0 * 0), r"the targets have NaN or infinity, first in example 0\."),
         (Items(0, lambda i: (X[i], 0)), r"train: the data set is empty"),
         (Items(4, lambda i: X[i]), r"train: items are Tensor; want pairs"),
-        (Items(4, lambda i: (X[i], 0, 0)), r"train: items are tuple; want pairs"),
+        (
+            Items(4, lambda i: (X[i], 0, 0)),
+            r"train: items are list of 3; want pairs \(input, target",
+        ),
         (Items(4, lambda i: (X[i] * float("nan"), 0)), r"the inputs have NaN or infinity"),
     ],
 )

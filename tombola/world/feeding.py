@@ -25,7 +25,7 @@ def rows_of(module: nn.Module, inputs: Tensor) -> Tensor | None:
                  [2., 3.]]])
     """
     if isinstance(module, nn.Linear):
-        return inputs.reshape(1, -1, inputs.shape[-1])
+        return inputs.flatten(0, -2)[None] if inputs.dim() > 1 else inputs[None, None]
     if isinstance(module, _ConvNd) and not isinstance(module, _ConvTransposeNd):
         return _patches(module, inputs)
     return None

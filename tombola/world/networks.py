@@ -148,7 +148,7 @@ class Network:
 
 
 SHORT = {"train": 2_000, "validation": 200, "test": 500}
-SHORT_DENSITY = 0.69  # two rounds, in each of the networks
+SHORT_DENSITY = 0.74  # two rounds, in each of the networks
 SHORT_MARGIN = 0.05
 
 

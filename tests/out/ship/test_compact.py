@@ -296,7 +296,7 @@ def test_other_networks_become_a_program_that_runs_elsewhere(tmp_path: Path) -> 
 
 def test_a_program_that_is_none_is_refused_with_what_torch_says() -> None:
     with (
-        Elsewhere(b"no program", torch.zeros(1)) as elsewhere,
+        Elsewhere(b"no program", nn.Identity(), torch.zeros(1)) as elsewhere,
         pytest.raises(CheckError, match="loads_elsewhere failed: a fresh process cannot run"),
     ):
         elsewhere(torch.zeros(1))

@@ -304,8 +304,7 @@ class Silent(nn.Module):
 
 @pytest.mark.parametrize("recipe", [EDGE_POPUP, MULTI_PRIZE, SUPERMASK], ids=lambda r: r.name)
 def test_weights_that_no_mask_is_found_in_are_named(recipe: Recipe) -> None:
-    names = "place, read.weight_ih_l0, read.weight_hh_l0"
-    with pytest.raises(RecipeError, match=rf"{recipe.name}.*would leave {names} as drawn"):
+    with pytest.raises(RecipeError, match=rf"{recipe.name}.*would leave place as drawn"):
         recipe.check(toy_world(model=Reader, thin=None))
     recipe.check(toy_world(model=partial(Reader, frozen=True), thin=None))
     IMP.check(toy_world(model=Reader, thin=None))

@@ -80,9 +80,9 @@ def not_weight_free(piece: object, weights: Weights, setting: Setting) -> str | 
     what = type(piece).__name__
     if setting.beside:
         return (
-            f"{what} trains no weight, and finds masks of linear, convolution and attention "
-            f"weights alone; it would leave {', '.join(setting.beside)} as drawn. If that is "
-            "meant, freeze them in the model (requires_grad=False)."
+            f"{what} trains no weight, and finds masks of the weights of layers alone; it would "
+            f"leave {', '.join(setting.beside)} as drawn. If that is meant, freeze them in the "
+            "model (requires_grad=False)."
         )
     redrawn = set[str]()
     if weights not in _KEEP_ZEROS:
