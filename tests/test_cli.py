@@ -766,20 +766,18 @@ def test_what_shipping_gains_is_in_the_report(
 
 FAILS_LATE = """
 class Net(nn.Module):
-    calls = 0
-
     def __init__(self):
         super().__init__()
-        self.inside = net()
+        self.inside, self.calls = net(), 0
 
     def forward(self, inputs):
-        Net.calls += self.training
-        if Net.calls > 400:  # past the steps that only estimate the time
+        self.calls += self.training
+        if self.calls > 120:  # 100 steps at most only estimate the time
             raise ValueError("tired")
         return self.inside(inputs)
 
 
-late = lambda: world(model=Net, numerics=tb.Numerics(executor="dense"))
+late = lambda: world(model=Net, steps=150, numerics=tb.Numerics(executor="dense"))
 """
 
 
