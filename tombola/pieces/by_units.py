@@ -12,7 +12,7 @@ from tombola.errors import RecipeError
 from tombola.pieces.allocation import Allocation, Global
 from tombola.pieces.basis import Basis, Units, counted
 from tombola.pieces.kind import not_a
-from tombola.pieces.rule import Cut
+from tombola.pieces.rule import Cut, too_few
 from tombola.pieces.schedule import Target, round_half_up
 from tombola.pieces.score.score import Need, Probe, Score, Snapshot, examples_of
 from tombola.pieces.select import keep_top, largest
@@ -81,10 +81,7 @@ class ByUnits:
     def refuses(self, setting: Setting) -> str | None:
         wanted = examples_of(self.score)
         if wanted > setting.examples:
-            return (
-                f"{type(self.score).__name__} wants {wanted} training examples, there are "
-                f"{setting.examples}; ask for fewer."
-            )
+            return too_few(type(self.score).__name__, wanted, setting)
         total = sum(layer.count for layer in setting.counted)
         fewest = sum(self._floor(layer) for layer in setting.counted)
         for target in setting.targets:

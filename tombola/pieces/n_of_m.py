@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tombola.errors import RecipeError
 from tombola.pieces.kind import not_a
-from tombola.pieces.rule import Cut
+from tombola.pieces.rule import Cut, too_few
 from tombola.pieces.schedule import Target, round_half_up
 from tombola.pieces.score.score import Need, Probe, Score, Snapshot, examples_of
 from tombola.pieces.setting import Setting
@@ -54,10 +54,7 @@ class NOfM:
     def refuses(self, setting: Setting) -> str | None:
         wanted = examples_of(self.score)
         if wanted > setting.examples:
-            return (
-                f"{type(self.score).__name__} wants {wanted} training examples, there are "
-                f"{setting.examples}; ask for fewer."
-            )
+            return too_few(type(self.score).__name__, wanted, setting)
         for layer in setting.layers:
             if len(layer.shape) < 2 or layer.shape[1] % self.m:
                 return (
