@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from toy import Normed
 
 import tombola as tb
 from tombola.errors import CallError
@@ -23,21 +24,6 @@ from tombola.world.models import MeanField
 from tombola.world.objective import SquaredError
 from tombola.world.optimiser import SGD, Adam
 from tombola.world.world import World
-
-
-class Normed(nn.Sequential):
-    """6-12-8-3 with batch normalisation behind both hidden layers."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            nn.Linear(6, 12, bias=False),
-            nn.BatchNorm1d(12),
-            nn.ReLU(),
-            nn.Linear(12, 8, bias=False),
-            nn.BatchNorm1d(8),
-            nn.ReLU(),
-            nn.Linear(8, 3),
-        )
 
 
 def test_settling_shows_every_distance_and_what_was_saved(tmp_path: Path) -> None:

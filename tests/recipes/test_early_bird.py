@@ -8,6 +8,7 @@ import pytest
 import torch
 from drive import drive
 from torch import Tensor, nn
+from toy import Normed
 
 from tombola.errors import RecipeError, WorldError
 from tombola.pieces.by_scale import ByScale, ScaledUnits
@@ -33,22 +34,6 @@ from tombola.world.optimiser import SGD
 from tombola.world.probe import NetworkProbe
 from tombola.world.slimming import Slimming, normalisation_scales
 from tombola.world.world import World, initial_params
-
-
-class Normed(nn.Sequential):
-    """6-12-8-3 with batch normalisation behind both hidden layers."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            nn.Linear(6, 12, bias=False),
-            nn.BatchNorm1d(12),
-            nn.ReLU(),
-            nn.Linear(12, 8, bias=False),
-            nn.BatchNorm1d(8),
-            nn.ReLU(),
-            nn.Linear(8, 3),
-        )
-
 
 SCALES = {"0": "1.weight", "3": "4.weight"}
 
@@ -242,7 +227,7 @@ def test_fields_that_cannot_be_meant_are_refused() -> None:
     with pytest.raises(RecipeError, match="least=0"):
         ByScale(least=0)
     few = replace(EARLY_BIRD, schedule=Densities(values=(0.05,)), rewind=Stay(retrain=0))
-    with pytest.raises(RecipeError, match="too few of 20 units"):
+    with pytest.raises(RecipeError, match="keeps 1 of 20 units"):
         replace(few, rule=WhenSettled(of=ByScale(), scaled=True)).check(normed())
 
 

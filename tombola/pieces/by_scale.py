@@ -7,10 +7,10 @@ from typing import ClassVar
 from tombola.errors import RecipeError
 from tombola.pieces.allocation import Allocation, Global
 from tombola.pieces.basis import Basis, Units, counted
-from tombola.pieces.by_units import keep_units
+from tombola.pieces.by_units import check_least, emptied, keep_units, units_asked
 from tombola.pieces.kind import not_a
 from tombola.pieces.rule import Cut
-from tombola.pieces.schedule import Target, round_half_up
+from tombola.pieces.schedule import Target
 from tombola.pieces.score.score import Need, Probe, Snapshot
 from tombola.pieces.setting import Setting
 from tombola.values.layer import Layer
@@ -79,29 +79,13 @@ class ByScale:
             wrong = not_a(kind, getattr(self, what))
             if wrong:
                 raise RecipeError(f"ByScale({what}=...): {wrong}.")
-        if not isinstance(self.least, int) or isinstance(self.least, bool) or self.least < 1:
-            raise RecipeError(f"ByScale(least={self.least!r}): want a whole number, 1 or more.")
+        check_least(self.least, "ByScale")
 
     def refuses(self, setting: Setting) -> str | None:
-        total = sum(layer.count for layer in setting.counted)
-        fewest = sum(min(self.least, layer.count) for layer in setting.counted)
-        for target in setting.targets:
-            if target.counts is None and round_half_up(target.density * total) < fewest:
-                return (
-                    f"round {target.round} keeps too few of {total} units for "
-                    f"{len(setting.counted)} sets with at least {self.least} each; ask for a "
-                    f"density of {fewest / total:.3g} or more."
-                )
-        return None
+        return emptied(setting, self.least)
 
     def asks(self, layers: tuple[Layer, ...], target: Target) -> Mapping[str, int] | int:
-        asked = target.counts
-        if asked is None:
-            shared = self.allocation.counts(layers, target.density)
-            if isinstance(shared, int):
-                return max(shared, sum(min(self.least, layer.count) for layer in layers))
-            asked = shared
-        return {x.name: max(asked[x.name], min(self.least, x.count)) for x in layers}
+        return units_asked(self.allocation, layers, target, self.least)
 
     def cut(self, at: Snapshot, probe: Probe, target: Target) -> Cut:
         sets = self.basis.sets(at.layers, probe.coupling)

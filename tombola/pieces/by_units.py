@@ -68,11 +68,7 @@ class ByUnits:
                 raise RecipeError(f"ByUnits({what}=...): {wrong}.")
         if Role.MADE not in self.roles and Role.READ not in self.roles:
             raise RecipeError(f"ByUnits(roles={self.roles}): want Role.MADE, Role.READ or both.")
-        if not isinstance(self.least, int) or isinstance(self.least, bool) or self.least < 1:
-            raise RecipeError(
-                f"ByUnits(least={self.least!r}): want a whole number, 1 or more; a set without "
-                "units would cut the network in two."
-            )
+        check_least(self.least, "ByUnits")
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -82,30 +78,10 @@ class ByUnits:
         wanted = examples_of(self.score)
         if wanted > setting.examples:
             return too_few(type(self.score).__name__, wanted, setting)
-        total = sum(layer.count for layer in setting.counted)
-        fewest = sum(self._floor(layer) for layer in setting.counted)
-        for target in setting.targets:
-            asked = round_half_up(target.density * total)
-            if target.counts is None and asked < fewest:
-                names = ", ".join(layer.name for layer in setting.counted[:5])
-                return (
-                    f"round {target.round} keeps {asked} of {total} units, so that some of the "
-                    f"{len(setting.counted)} sets ({names}, ..) would be emptied; each keeps at "
-                    f"least {self.least}. Ask for a density of {fewest / total:.3g} or more."
-                )
-        return None
-
-    def _floor(self, layer: Layer) -> int:
-        return min(self.least, layer.count)
+        return emptied(setting, self.least)
 
     def asks(self, layers: tuple[Layer, ...], target: Target) -> Mapping[str, int] | int:
-        asked = target.counts
-        if asked is None:
-            shared = self.allocation.counts(layers, target.density)
-            if isinstance(shared, int):
-                return max(shared, sum(self._floor(layer) for layer in layers))
-            asked = shared
-        return {layer.name: max(asked[layer.name], self._floor(layer)) for layer in layers}
+        return units_asked(self.allocation, layers, target, self.least)
 
     def cut(self, at: Snapshot, probe: Probe, target: Target) -> Cut:
         sets = self.basis.sets(at.layers, probe.coupling)
@@ -130,6 +106,45 @@ class ByUnits:
                 total = total / total.abs().mean().clamp(min=torch.finfo(torch.float64).tiny)
             found[one.name] = total.reshape(one.shape)
         return found
+
+
+def check_least(least: object, where: str) -> None:
+    """Raise RecipeError unless every set keeps a unit at least."""
+    if not isinstance(least, int) or isinstance(least, bool) or least < 1:
+        raise RecipeError(
+            f"{where}(least={least!r}): want a whole number, 1 or more; a set without units would "
+            "cut the network in two."
+        )
+
+
+def units_asked(
+    allocation: Allocation, layers: tuple[Layer, ...], target: Target, least: int
+) -> Mapping[str, int] | int:
+    """Of each set, or in all, as the target or the allocation says; but `least` of every set, or
+    all it has. layers: the sets, as counted."""
+    floors = {layer.name: min(least, layer.count) for layer in layers}
+    asked = target.counts
+    if asked is None:
+        asked = allocation.counts(layers, target.density)
+    if isinstance(asked, int):
+        return max(asked, sum(floors.values()))
+    return {name: max(asked[name], floor) for name, floor in floors.items()}
+
+
+def emptied(setting: Setting, least: int) -> str | None:
+    """Why a target leaves some sets with fewer than `least` units, or None."""
+    total = sum(layer.count for layer in setting.counted)
+    fewest = sum(min(least, layer.count) for layer in setting.counted)
+    for target in setting.targets:
+        asked = round_half_up(target.density * total)
+        if target.counts is None and asked < fewest:
+            names = ", ".join(layer.name for layer in setting.counted[:5])
+            return (
+                f"round {target.round} keeps {asked} of {total} units, so that some of the "
+                f"{len(setting.counted)} sets ({names}, ..) would be emptied; each keeps at least "
+                f"{least}. Ask for a density of {fewest / total:.3g} or more."
+            )
+    return None
 
 
 def keep_units(

@@ -12,10 +12,11 @@ from torch.nn.functional import one_hot
 from tombola.errors import RecipeError
 from tombola.pieces.allocation import Allocation, Uniform
 from tombola.pieces.basis import Basis, Units, counted
+from tombola.pieces.by_units import units_asked
 from tombola.pieces.greedy.contributions import Reading, contributions
 from tombola.pieces.greedy.forward import Atoms, Selected, forward_selection
 from tombola.pieces.kind import not_a
-from tombola.pieces.rule import Cut
+from tombola.pieces.rule import Cut, too_few
 from tombola.pieces.schedule import Target
 from tombola.pieces.score.score import Need, Probe, Snapshot
 from tombola.pieces.select import largest
@@ -95,10 +96,7 @@ class GreedySelection:
 
     def refuses(self, setting: Setting) -> str | None:
         if self.examples > setting.examples:
-            return (
-                f"GreedySelection(examples={self.examples}): there are {setting.examples} training "
-                "examples; ask for fewer."
-            )
+            return too_few("GreedySelection", self.examples, setting)
         if isinstance(self.allocation.counts(setting.counted, 0.5), int):
             return (
                 f"GreedySelection builds one set of units after another, and "
@@ -118,12 +116,9 @@ class GreedySelection:
         return None
 
     def asks(self, layers: tuple[Layer, ...], target: Target) -> Mapping[str, int]:
-        asked = target.counts
-        if asked is None:
-            shared = self.allocation.counts(layers, target.density)
-            assert not isinstance(shared, int)  # refused
-            asked = shared
-        return {layer.name: max(1, asked[layer.name]) for layer in layers}
+        asked = units_asked(self.allocation, layers, target, least=1)
+        assert not isinstance(asked, int)  # refused
+        return asked
 
     def cut(self, at: Snapshot, probe: Probe, target: Target) -> Cut:
         sets = self.basis.sets(at.layers, probe.coupling)

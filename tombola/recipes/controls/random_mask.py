@@ -11,7 +11,7 @@ from tombola.pieces.allocation import Allocation, Global
 from tombola.pieces.basis import basis_of
 from tombola.recipes.controls.control import Drawn, Reference
 from tombola.recipes.controls.places import cut_by_tensor, drawn_anew
-from tombola.recipes.controls.rearranged import RearrangeUnits, other_units
+from tombola.recipes.controls.rearranged import other_units, rearranged
 from tombola.recipes.job import Desk, Loop
 from tombola.recipes.jobs import Pruned, Train
 from tombola.values.handle import Handle
@@ -46,29 +46,19 @@ class RandomMask:
     def trainings(self, reference: Reference) -> Loop[tuple[Drawn, ...]]:
         job, target = reference.job, reference.target
         layers = reference.recipe.layers(job.world)
-        if reference.cut is not None and reference.cut.units is not None:
-            if not isinstance(self.allocation, Global):
-                raise RecipeError(
-                    f"arm {self.name!r} shares weights out among tensors by their shapes; recipe "
-                    f"{reference.recipe.name!r} cuts whole units. Take random or shuffle beside it."
-                )
-            random = yield RearrangeUnits(
-                world=job.world,
-                rule=reference.recipe.rule,
-                units=reference.cut.units,
-                layers=layers,
-                within=False,
-                seed=job.seed,
-                round=target.round,
+        units = rearranged(reference, within=False)
+        if units is not None and not isinstance(self.allocation, Global):
+            raise RecipeError(
+                f"arm {self.name!r} shares weights out among tensors by their shapes; recipe "
+                f"{reference.recipe.name!r} cuts whole units. Take random or shuffle beside it."
             )
-        else:
-            random = yield DrawMask(
-                mask=job.mask,
-                layers=layers,
-                allocation=self.allocation,
-                seed=job.seed,
-                round=target.round,
-            )
+        random = yield units or DrawMask(
+            mask=job.mask,
+            layers=layers,
+            allocation=self.allocation,
+            seed=job.seed,
+            round=target.round,
+        )
         return (Drawn(job=replace(job, mask=random.mask), target=target, cut=random),)
 
     def amiss(self, reference: Reference, trained: Train) -> str | None:

@@ -87,6 +87,22 @@ class RearrangeUnits:
         return Pruned(mask=pending("mask"), params=None, kept={}, checks={}, units=pending("units"))
 
 
+def rearranged(reference: "Reference", within: bool) -> RearrangeUnits | None:
+    """The job of a control of a ticket that cuts whole units; None for one that cuts weights."""
+    job, cut = reference.job, reference.cut
+    if cut is None or cut.units is None:
+        return None
+    return RearrangeUnits(
+        world=job.world,
+        rule=reference.recipe.rule,
+        units=cut.units,
+        layers=reference.recipe.layers(job.world),
+        within=within,
+        seed=job.seed,
+        round=reference.target.round,
+    )
+
+
 def other_units(name: str, reference: "Reference", trained: Train) -> str | None:
     """What is wrong with a control that is to keep as many units as its ticket; None if it does."""
     recipe = reference.recipe

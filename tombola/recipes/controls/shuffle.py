@@ -7,7 +7,7 @@ import torch
 
 from tombola.recipes.controls.control import Drawn, Reference
 from tombola.recipes.controls.places import can_be_rearranged, cut_by_tensor, drawn_anew
-from tombola.recipes.controls.rearranged import RearrangeUnits
+from tombola.recipes.controls.rearranged import rearranged
 from tombola.recipes.job import Desk, Loop
 from tombola.recipes.jobs import Pruned, Train
 from tombola.values.handle import Handle
@@ -34,20 +34,9 @@ class Shuffle:
     def trainings(self, reference: Reference) -> Loop[tuple[Drawn, ...]]:
         job, target = reference.job, reference.target
         layers = reference.recipe.layers(job.world)
-        if reference.cut is not None and reference.cut.units is not None:
-            shuffled = yield RearrangeUnits(
-                world=job.world,
-                rule=reference.recipe.rule,
-                units=reference.cut.units,
-                layers=layers,
-                within=True,
-                seed=job.seed,
-                round=target.round,
-            )
-        else:
-            shuffled = yield ShuffleMask(
-                mask=job.mask, layers=layers, seed=job.seed, round=target.round
-            )
+        shuffled = yield rearranged(reference, within=True) or ShuffleMask(
+            mask=job.mask, layers=layers, seed=job.seed, round=target.round
+        )
         return (Drawn(job=replace(job, mask=shuffled.mask), target=target, cut=shuffled),)
 
     def amiss(self, reference: Reference, trained: Train) -> str | None:
