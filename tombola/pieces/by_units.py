@@ -123,9 +123,9 @@ def units_asked(
     """Of each set, or in all, as the target or the allocation says; but `least` of every set, or
     all it has. layers: the sets, as counted."""
     floors = {layer.name: min(least, layer.count) for layer in layers}
-    asked = target.counts
-    if asked is None:
-        asked = allocation.counts(layers, target.density)
+    asked: Mapping[str, int] | int = (
+        allocation.counts(layers, target.density) if target.counts is None else target.counts
+    )
     if isinstance(asked, int):
         return max(asked, sum(floors.values()))
     return {name: max(asked[name], floor) for name, floor in floors.items()}

@@ -9,7 +9,7 @@ from tombola.values.layer import Layer
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """All weights of linear, convolution and attention layers, less those named in `exclude`.
+    """All weights of linear, convolution, attention and recurrent layers, less those in `exclude`.
 
     `exclude` takes tensor names or shell patterns (`"head.*"`). Biases, normalisation, embeddings
     and frozen tensors are never prunable (the world's list leaves them out).

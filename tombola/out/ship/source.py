@@ -184,7 +184,7 @@ def _constructor(module: nn.Module, path: str) -> str:
     if getattr(nn, kind.__name__, None) is kind and next(module.children(), None) is None:
         try:
             again = eval(f"nn.{text}", {"nn": nn, "torch": torch})
-        except Exception:
+        except Exception:  # its text is no call that makes one
             again = None
         shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (module, again) if m]
         if again is not None and repr(again) == text and shapes[0] == shapes[1]:
