@@ -62,8 +62,8 @@ def bytes_of(examples: int, features: int = WIDTHS[0], channels: int = 2) -> Exa
     return Examples(rows, draw.integers(0, WIDTHS[-1], examples), table)
 
 
-def floats_of(examples: int) -> Examples:
-    rows = random().normal(size=(examples, WIDTHS[0])).astype(np.float32)
+def floats_of(examples: int, features: int = WIDTHS[0]) -> Examples:
+    rows = random().normal(size=(examples, features)).astype(np.float32)
     return Examples(rows, random().integers(0, WIDTHS[-1], examples))
 
 
@@ -120,7 +120,7 @@ def test_the_loops_that_numba_compiles_are_those_of_torch(moves: str) -> None:
 
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.5, 1.0])
 @pytest.mark.parametrize("biases", [True, False])
-@pytest.mark.parametrize("widths", [WIDTHS, (40, 5), (40, 300, 5)])
+@pytest.mark.parametrize("widths", [WIDTHS, (40, 5), (40, 300, 5), (250, 30, 5), (230, 5)])
 @pytest.mark.parametrize("kernel", ["best", "numba"])
 def test_any_pattern_gives_what_torch_gives(
     density: float, biases: bool, widths: tuple[int, ...], kernel: str
@@ -128,7 +128,7 @@ def test_any_pattern_gives_what_torch_gives(
     def chain() -> Chain:
         return chain_of(density, widths, biases)
 
-    for examples in (bytes_of(30), floats_of(30)):
+    for examples in (bytes_of(30, widths[0]), floats_of(30, widths[0])):
         args = examples, 20, Moves(adam=False, momentum=0.5)
         found = after(best_kernel() if kernel == "best" else Jit(), chain(), *args)
         for one, other in zip(found, after(Plain(), chain(), *args), strict=True):
@@ -197,12 +197,36 @@ def test_large_logits_do_not_overflow() -> None:
 @pytest.mark.skipif("avx512" not in variants(), reason="this processor has no AVX-512")
 @pytest.mark.parametrize("moves", OPTIMISERS)
 def test_instruction_sets_that_fuse_give_equal_bits(moves: str) -> None:
-    for batch in (7, 60, 100):
+    for batch, widths in ((7, WIDTHS), (60, WIDTHS), (100, WIDTHS), (60, (250, 30, 5))):
+        data = bytes_of(90, widths[0])
         one, other = (
-            after(Compiled(variant), chain_of(0.3), bytes_of(90), batch, OPTIMISERS[moves], 20)
+            after(Compiled(variant), chain_of(0.5, widths), data, batch, OPTIMISERS[moves], 20)
             for variant in ("avx2", "avx512")
         )
         assert all(a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("variant", variants())
+def test_units_without_inputs_change_no_bit_of_the_others(variant: str) -> None:
+    """With a thousand of them the inputs are no longer read in stretches."""
+    draw, found = random(), []
+    first, second = draw.random((30, 250)) < 0.5, draw.random((5, 30)) < 0.5
+    weights = [draw.normal(size=int(kept.sum())) for kept in (first, second)]
+    for empty in (0, 1_000):
+        rows = np.vstack([first, np.zeros((empty, 250), dtype=bool)])
+        columns = np.hstack([second, np.zeros((5, empty), dtype=bool)])
+        begin = len(weights[0]) + len(rows)
+        layers = (
+            layer_of(rows, 0, len(weights[0]), True),
+            layer_of(columns, begin, begin + len(weights[1]), False),
+        )
+        values = np.concatenate([weights[0], np.zeros(len(rows)), weights[1], np.zeros(5)])
+        chain = Chain(layers, np.arange(250, dtype=np.int32), values.astype(np.float32))
+        moves = OPTIMISERS["adam"]
+        *_, said = after(Compiled(variant), chain, bytes_of(90, 250), 60, moves)
+        trained = chain.values[: len(weights[0])], chain.values[begin:]
+        found.append([array.tobytes() for array in (*trained, said)])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("kernel", [Plain(), Jit(), *(Compiled(name) for name in variants())])

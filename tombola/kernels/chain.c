@@ -20,6 +20,24 @@ static int32_t widest(const struct chain *chain) {
   return most;
 }
 
+/* Inputs whose values for a tile of examples stay in the nearest cache. */
+#define NEAR 112
+
+/* Whether a layer is worked through in such stretches of inputs: while one is near, every output
+   reads it, so each has to keep so many weights of it. A sum adds in the same order either way. */
+static int in_stretches(const struct layer *layer, int64_t weights) {
+  const int64_t stretches = (layer->inputs + NEAR - 1) / NEAR;
+  return stretches > 1 && layer->kept > weights * stretches * layer->outputs;
+}
+
+/* Whether the next eight units are neighbouring features of one channel, on a machine whose first
+   byte is the lowest. */
+static int neighbours(const struct data *data, int unit, int used) {
+  if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || unit + 8 > used) return 0;
+  const int32_t first = data->used[unit], last = data->used[unit + 7]; /* in ascending order */
+  return last - first == 7 && last / data->plane == first / data->plane;
+}
+
 #define BODY "chain_body.h"
 #include "sets.h"
 

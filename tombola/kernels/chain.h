@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 2 /* raised with every change that callers see */
+#define INTERFACE 3 /* raised with every change that callers see */
 #define MOST_LAYERS 32
 
 /* One layer. Kept weights lie row by row, an output unit a row. */
@@ -22,13 +22,14 @@ struct layer {
 };
 
 /* values: all kept weights and biases, layer by layer; the others are as long. space: room for one
-   tile, see `tombola_space`, aligned to 64 bytes. */
+   tile, see `tombola_space`, aligned to 64 bytes. next: room for as many as a layer has outputs. */
 struct chain {
   int32_t layers, variant;
   int64_t count;
   const struct layer *layer;
   float *values, *gradients, *first, *second;
   float *space;
+  int32_t *next;
 };
 
 /* Examples as rows of bytes that a table turns into floats, or of floats where `bytes` is NULL.

@@ -11,7 +11,7 @@ import numpy as np
 from tombola.kernels.built import VARIANTS, built
 from tombola.kernels.chain import Chain, Examples, Floats, Moves, Places
 
-INTERFACE = 2
+INTERFACE = 3
 
 
 class _Layer(Structure):
@@ -29,7 +29,7 @@ class _Chain(Structure):
         ("variant", c_int32),
         ("count", c_int64),
         ("layer", POINTER(_Layer)),
-        *((name, c_void_p) for name in ("values", "gradients", "first", "second", "space")),
+        *((name, c_void_p) for name in ("values", "gradients", "first", "second", "space", "next")),
     ]
 
 
@@ -161,10 +161,19 @@ class Compiled:
             )
             gradients = np.zeros_like(chain.values)
             slots = map(_address, (chain.values, gradients, chain.first, chain.second))
-            bound = _Chain(len(layers), self._variant, len(chain.values), layers, *slots, None)
+            following = np.empty(max(layer.outputs for layer in chain.layers), dtype=np.int32)
+            bound = _Chain(
+                len(layers),
+                self._variant,
+                len(chain.values),
+                layers,
+                *slots,
+                None,
+                _address(following),
+            )
             space = _aligned(self._library.tombola_space(ctypes.byref(bound)))
             bound.space = _address(space)
-            self._bound = (chain, bound, (layers, gradients, space))
+            self._bound = (chain, bound, (layers, gradients, space, following))
         return self._bound[1]
 
 

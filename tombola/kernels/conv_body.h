@@ -59,20 +59,6 @@ static TARGET void NAME(sums_of)(const struct sums *s, const float *weights, con
 
 /* -- gradients of weights ------------------------------------------------------------------------- */
 
-/* Adds what WIDTH vectors, or fewer, sum to over their lanes to as many numbers. */
-INLINE TARGET void NAME(add_sums)(lanes *group, int count, float *to) {
-  for (int i = count; i < WIDTH; i++) group[i] = (lanes){0};
-  const lanes sums = NAME(sums)(group);
-  if (count == WIDTH) {
-    lanes total;
-    memcpy(&total, to, sizeof total);
-    total += sums;
-    memcpy(to, &total, sizeof total);
-  } else {
-    for (int i = 0; i < count; i++) to[i] += sums[i];
-  }
-}
-
 INLINE TARGET void NAME(some_gradients)(const struct sums *s, const lanes *in, const lanes *delta,
                                         int64_t plane, float *gradients, const int many) {
   const int64_t pixel = (int64_t)s->groups * PARTS;
@@ -90,11 +76,13 @@ INLINE TARGET void NAME(some_gradients)(const struct sums *s, const lanes *in, c
 #pragma GCC unroll 64
       for (int v = 0; v < nv; v++) part[v % ways] += d[v] * x[v];
       for (int v = PARTS; v < ways; v++) part[v - PARTS] += part[v];
-      group[k % WIDTH] = NAME(folded)(part);
-      if (k % WIDTH == WIDTH - 1) NAME(add_sums)(group, WIDTH, gradients + k - (WIDTH - 1));
+      const int32_t turn = k & (WIDTH - 1);
+      group[turn] = NAME(folded)(part);
+      if (turn == WIDTH - 1) NAME(add_sums)(group, WIDTH, gradients + k - turn);
     }
   }
-  if (k % WIDTH) NAME(add_sums)(group, k % WIDTH, gradients + k - k % WIDTH);
+  const int32_t left = k & (WIDTH - 1);
+  if (left) NAME(add_sums)(group, left, gradients + k - left);
 }
 
 static TARGET void NAME(gradients_of)(const struct sums *s, const float *from, const float *delta,

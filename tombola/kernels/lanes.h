@@ -19,7 +19,9 @@ typedef int32_t NAME(ints) __attribute__((vector_size(4 * WIDTH)));
 /* What is not positive as +0.0; NaN stays, so that a diverged training shows. */
 #define POSITIVE(x, by) ((lanes)((whole)(x) & ~((by) <= 0.0f)))
 
-/* Two vectors into one: the halves of each stretch of lanes are added, p's before q's. */
+/* Two vectors into one: lanes of stretches of sixteen, eight, four and two are added, half a stretch
+   apart. Those of p and q alternate in stretches of half, within each 128 bits at PAIR2 and PAIR1, so
+   that each shuffle is one instruction. */
 #if WIDTH == 16
 #define PAIR8(p, q)                                                                  \
   (SHUFFLE(p, q, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +           \
@@ -28,18 +30,18 @@ typedef int32_t NAME(ints) __attribute__((vector_size(4 * WIDTH)));
   (SHUFFLE(p, q, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +         \
    SHUFFLE(p, q, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31))
 #define PAIR2(p, q)                                                                  \
-  (SHUFFLE(p, q, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +         \
-   SHUFFLE(p, q, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31))
+  (SHUFFLE(p, q, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +         \
+   SHUFFLE(p, q, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
 #define PAIR1(p, q)                                                                  \
-  (SHUFFLE(p, q, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +        \
-   SHUFFLE(p, q, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31))
+  (SHUFFLE(p, q, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30) +        \
+   SHUFFLE(p, q, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31))
 #elif WIDTH == 8
 #define PAIR4(p, q)                                                                  \
   (SHUFFLE(p, q, 0, 1, 2, 3, 8, 9, 10, 11) + SHUFFLE(p, q, 4, 5, 6, 7, 12, 13, 14, 15))
 #define PAIR2(p, q)                                                                  \
-  (SHUFFLE(p, q, 0, 1, 4, 5, 8, 9, 12, 13) + SHUFFLE(p, q, 2, 3, 6, 7, 10, 11, 14, 15))
+  (SHUFFLE(p, q, 0, 1, 8, 9, 4, 5, 12, 13) + SHUFFLE(p, q, 2, 3, 10, 11, 6, 7, 14, 15))
 #define PAIR1(p, q)                                                                  \
-  (SHUFFLE(p, q, 0, 2, 4, 6, 8, 10, 12, 14) + SHUFFLE(p, q, 1, 3, 5, 7, 9, 11, 13, 15))
+  (SHUFFLE(p, q, 0, 2, 8, 10, 4, 6, 12, 14) + SHUFFLE(p, q, 1, 3, 9, 11, 5, 7, 13, 15))
 #else
 #define PAIR2(p, q) (SHUFFLE(p, q, 0, 1, 4, 5) + SHUFFLE(p, q, 2, 3, 6, 7))
 #define PAIR1(p, q) (SHUFFLE(p, q, 0, 2, 4, 6) + SHUFFLE(p, q, 1, 3, 5, 7))
@@ -56,16 +58,33 @@ INLINE TARGET lanes NAME(folded)(const lanes *part) {
 #endif
 }
 
-/* The sums over lanes of WIDTH vectors, as the lanes of one; changes the group. */
-INLINE TARGET lanes NAME(sums)(lanes *group) {
+/* The sums over lanes of WIDTH vectors, as the lanes of one, in their order. */
+INLINE TARGET lanes NAME(sums)(const lanes *group) {
+  lanes four[4]; /* the b-th 128 bits of the i-th: of vector i + 4 b */
+  for (int i = 0; i < 4; i++) {
 #if WIDTH == 16
-  for (int i = 0; i < 8; i++) group[i] = PAIR8(group[2 * i], group[2 * i + 1]);
+    four[i] = PAIR4(PAIR8(group[i], group[i + 4]), PAIR8(group[i + 8], group[i + 12]));
+#elif WIDTH == 8
+    four[i] = PAIR4(group[i], group[i + 4]);
+#else
+    four[i] = group[i];
 #endif
-#if WIDTH >= 8
-  for (int i = 0; i < 4; i++) group[i] = PAIR4(group[2 * i], group[2 * i + 1]);
-#endif
-  for (int i = 0; i < 2; i++) group[i] = PAIR2(group[2 * i], group[2 * i + 1]);
-  return PAIR1(group[0], group[1]);
+  }
+  return PAIR1(PAIR2(four[0], four[1]), PAIR2(four[2], four[3]));
+}
+
+/* Adds what WIDTH vectors, or fewer, sum to over their lanes to as many numbers. */
+INLINE TARGET void NAME(add_sums)(lanes *group, int count, float *to) {
+  for (int i = count; i < WIDTH; i++) group[i] = (lanes){0};
+  const lanes sums = NAME(sums)(group);
+  if (count == WIDTH) {
+    lanes total;
+    memcpy(&total, to, sizeof total);
+    total += sums;
+    memcpy(to, &total, sizeof total);
+  } else {
+    for (int i = 0; i < count; i++) to[i] += sums[i];
+  }
 }
 
 /* exp of x up to 0, within 2 units in the last place; below -87 it is that of -87. The polynomial
