@@ -109,7 +109,7 @@ class Train:
     """
 
     kind: ClassVar[str] = "train"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     world: World
     seed: int

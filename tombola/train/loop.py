@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -275,9 +276,15 @@ def final_metrics(training: Training, leg: Leg) -> dict[str, float | int | None]
 
 
 def _tested(training: Training, leg: Leg, best: bool) -> dict[str, float]:
-    """Metrics of one state on the test split; none where there is no such state."""
+    """Metrics of one state on the test split, as the validation readings before it were made; none
+    where there is no such state."""
     state, world = settled(training, leg, best), training.world
     if state is None:
         return {}
+    params, mask = state
     with world.numerics.in_force():
-        return evaluate(world.network(state[0]), world, world.test)
+        choice = chosen(training)
+        if choice.measures and choice.name == leg.executor:
+            finished = replace(training, params=params, mask=mask, slots=None)
+            return choice.build(finished, params, None).measure(world.test)
+        return evaluate(world.network(params), world, world.test)

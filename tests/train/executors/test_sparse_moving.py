@@ -19,6 +19,7 @@ from tombola.pieces.dynamics import (
     moves_of,
 )
 from tombola.testing import toy_world
+from tombola.train.evaluate import evaluate
 from tombola.train.executors import choose, chosen
 from tombola.train.executors.executor import Step
 from tombola.train.executors.sparse import Sparse
@@ -164,6 +165,28 @@ def test_a_network_put_aside_is_laid_out_as_the_mask_was_then() -> None:
     executor.advance(steps[12:])
     assert executor.mask.digest != mask.digest
     assert aside().digest == then.digest
+
+
+@pytest.mark.parametrize("which", ALL)
+def test_the_kernel_tells_of_a_finished_network_what_the_network_does(
+    which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the last state, and of one with another mask: metrics of the test split."""
+    job = training(which)
+    early, leg = train(replace(job, until=FIRST[which])), train(job)
+    leg = replace(leg, best=early.coords, best_mask=early.mask, best_step=early.step)
+    assert early.mask.digest != leg.mask.digest
+    wanted = {}
+    for prefix, best in (("test_", False), ("stop_test_", True)):
+        params, _ = loop.settled(job, leg, best) or pytest.fail()
+        plain = evaluate(job.world.network(params), job.world, job.world.test)
+        wanted |= {prefix + name: value for name, value in plain.items()}
+    monkeypatch.delattr(loop, "evaluate")
+    found = loop.final_metrics(job, leg)
+    assert found == {**wanted, "stop_step": early.step} | {
+        name: pytest.approx(wanted[name], rel=1e-5) for name in ("test_loss", "stop_test_loss")
+    }
+    assert found["test_loss"] != found["stop_test_loss"]
 
 
 def test_a_dynamics_that_wants_every_step_is_left_to_the_plain_one() -> None:

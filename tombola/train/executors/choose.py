@@ -31,12 +31,14 @@ T = TypeVar("T")
 class Choice:
     """name: what is recorded. build: from a training, its start, and what it goes on from.
     why_dense: what kept another from serving; None where it serves, or none was asked for.
-    links: of the stacked executor, the network as a chain; None where it is mapped."""
+    links: of the stacked executor, the network as a chain; None where it is mapped.
+    measures: whether it tells the outputs of finished networks too, in the network's place."""
 
     name: str
     build: Callable[[Training, Params, Leg | None], Executor]
     why_dense: str | None = None
     links: tuple[Link, ...] | None = None
+    measures: bool = False
 
 
 def chosen(training: Training) -> Choice:
@@ -85,7 +87,8 @@ def _sparse(training: Training) -> Choice:
         limit = break_even(numerics.kernel, sum(counts.values()))
         if _density(training, counts) > limit:
             raise DenseIsFasterError(f"a density above {limit:g}, where dense is faster")
-    return Choice(sparse.name_of(kernel), partial(Sparse, kernel=kernel, links=links))
+    build = partial(Sparse, kernel=kernel, links=links)
+    return Choice(sparse.name_of(kernel), build, measures=True)
 
 
 def _density(training: Training, counts: Mapping[str, int]) -> float:
