@@ -1,4 +1,4 @@
-"""A chain of linear layers that computes with what it keeps: for inference, on the CPU."""
+"""A chain of linear layers that computes with what it keeps: for inference."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from tombola.errors import ShipError
 from tombola.kernels.infer import Inference, Rows, library
+from tombola.out.ship import card
 
 Stage = Callable[[Tensor], Tensor]  # (examples, inputs) to (examples, outputs)
 
-WAYS = ("tombola", "torch", "scipy", "dense")
+WAYS = ("tombola", "torch", "scipy", "dense")  # on the CPU; beside them `card.WAY`
 # batch up to -> (way, density up to which a layer goes that way), the first that holds. Measured at
 # 300 x 784 and 1024 x 1024, batch 1, 8, 64 and 256, on one core with AVX-512; where the two shapes
 # differ, the lower density. `tombola bench ship` measures whole networks.
@@ -36,10 +37,13 @@ class SparseNetwork(nn.Module):
     """Linear layers with ReLU between them, each computed the way a table says is fastest here.
 
     Shapes: (n, ...), flattened from the second dimension on, to (n, outputs); float32 on the CPU.
-    It has no parameters and cannot be trained. way: one of `WAYS` for all layers instead.
+    It has no parameters and cannot be trained. way: one of `WAYS` for all layers instead; or "2:4",
+    on a graphics card in half precision, where outputs stay: layers that keep at most two of every
+    four neighbouring inputs by its sparse products, others dense.
 
     Raises:
-        ShipError: `way` is "tombola", and there are no compiled kernels.
+        ShipError: another `way`; "tombola", and there are no compiled kernels; "2:4", and there is
+            no such layer, or no card.
 
     Example:
         >>> keeps_one = Rows(2, *(np.array(a, dtype=np.int32) for a in ([0, 1], [1])),
@@ -50,8 +54,12 @@ class SparseNetwork(nn.Module):
 
     def __init__(self, layers: Sequence[Rows], way: str | None = None) -> None:
         super().__init__()
+        if way not in (None, *WAYS, card.WAY):
+            raise ShipError(f"way={way!r}: want one of {', '.join((*WAYS, card.WAY))}, or None.")
         if way == "tombola" and library() is None:
             raise ShipError("no compiled kernels; tombola was installed without a C compiler.")
+        if way == card.WAY:
+            card.check_card(layers)
         self.layers, self._way = tuple(layers), way
         self._stages: dict[tuple[str, ...], tuple[Stage, ...]] = {}
         self._by_batch: dict[int, tuple[Stage, ...]] = {}
@@ -66,6 +74,8 @@ class SparseNetwork(nn.Module):
 
     def held(self, batch: int) -> int:
         """Bytes of weights, places and biases that a pass over so many examples reads."""
+        if self._way == card.WAY:
+            return sum(map(card.held, self.layers))
         return sum(map(_held, self.ways(batch), self.layers))
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -84,17 +94,21 @@ class SparseNetwork(nn.Module):
         return hidden
 
     def _staged(self, ways: tuple[str, ...]) -> tuple[Stage, ...]:
-        """Neighbours that our kernels compute become one call."""
         if ways not in self._stages:
-            stages: list[Stage] = []
-            for way, group in groupby(zip(ways, self.layers, strict=True), key=lambda one: one[0]):
-                layers = [layer for _, layer in group]
-                if way == "tombola":
-                    stages.append(_compiled(layers))
-                else:
-                    stages += [_MADE[way](layer) for layer in layers]
-            self._stages[ways] = tuple(stages)
+            on_card = self._way == card.WAY
+            self._stages[ways] = card.staged(self.layers) if on_card else self._on_cpu(ways)
         return self._stages[ways]
+
+    def _on_cpu(self, ways: tuple[str, ...]) -> tuple[Stage, ...]:
+        """Neighbours that our kernels compute become one call."""
+        stages: list[Stage] = []
+        for way, group in groupby(zip(ways, self.layers, strict=True), key=lambda one: one[0]):
+            layers = [layer for _, layer in group]
+            if way == "tombola":
+                stages.append(_compiled(layers))
+            else:
+                stages += [_MADE[way](layer) for layer in layers]
+        return tuple(stages)
 
 
 def _way_of(layer: Rows, rows: tuple[tuple[str, float], ...]) -> str:
