@@ -77,7 +77,7 @@ class Loop:
         self.stored = training.params.digest  # now, so that a write from here on is noticed
         self.choice, self.executor = choice, executor
         self._keep, self._tick = keep, tick
-        self._epoch, self._order = -1, Tensor()
+        self._epoch, self._batches = -1, tuple[Tensor, ...]()
         self._saved = time.monotonic()
         if resume is None:
             self._begin(start)
@@ -182,9 +182,9 @@ class Loop:
         epoch, place = divmod(step, self.world.steps_per_epoch)
         if epoch != self._epoch:
             seed = _other(self.job.order_seed, self.job.seed)
-            self._epoch, self._order = epoch, self.world.order(seed, epoch)
-        size = self.world.batch_size
-        return self._order[place * size : (place + 1) * size]
+            batches = self.world.order(seed, epoch).split(self.world.batch_size)
+            self._epoch, self._batches = epoch, batches
+        return self._batches[place]
 
     # -- looking -----------------------------------------------------------------------------
 
