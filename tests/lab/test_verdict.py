@@ -383,18 +383,24 @@ def test_the_paragraph() -> None:
     dense = [0.5, 0.75, 0.875]
     low = [0.25, 0.5, 0.625]
     samples = final(ticket=dense, dense=dense, reinit=low, shuffle=dense)
+    equal = "; all differences are equal, so how far they spread is not known."
     assert str(matching(samples)) == (
         "MATCHES: the ticket matches the dense network, but is not shown to beat every control."
         " Rule 'matching' at density 0.1122, 3 seeds; differences in the ticket's favour,"
         " in brackets one-sided bounds at 0.95:"
-        " matches-dense holds: +0 [+0, +0], wanted above -0.01."
-        " beats-reinit holds: +0.25 [+0.25, +0.25], wanted above 0."
-        " beats-shuffle is not shown: +0 [+0, +0], wanted above 0."
+        f" matches-dense holds: +0 [+0, +0], wanted above -0.01{equal}"
+        f" beats-reinit holds: +0.25 [+0.25, +0.25], wanted above 0{equal}"
+        f" beats-shuffle is not shown: +0 [+0, +0], wanted above 0{equal}"
     )
+    spread = final(ticket=[0.5, 0.75, 0.9], dense=dense, reinit=low, shuffle=dense)
+    assert "all differences are equal" not in str(matching(spread))
     lost = str(matching(stopped(LATE, EARLY), rule=RULE_2019))
     assert "stops-no-later fails: -290 [" in lost
     longer = matching(stopped([step + 12_345 for step in EARLY], EARLY), rule=RULE_2019)
-    assert "stops-no-later fails: -12345 [-12345, -12345], wanted above -10." in str(longer)
+    assert (
+        "stops-no-later fails: -12345 [-12345, -12345], wanted above -10; all differences are equal"
+        in str(longer)
+    )
 
 
 def test_rules_are_found_by_name_and_frozen() -> None:

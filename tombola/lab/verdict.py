@@ -267,7 +267,9 @@ class Finding:
             return f"{self.name} cannot be tested on one seed: {signed(self.estimate)}, {wanted}."
         state = "holds" if self.passed else "fails" if self.failed else "is not shown"
         bounds = f"[{signed(self.low)}, {signed(self.high)}]"
-        return f"{self.name} {state}: {signed(self.estimate)} {bounds}, {wanted}."
+        equal = "; all differences are equal, so how far they spread is not known"
+        caveat = equal if self.low == self.high else ""
+        return f"{self.name} {state}: {signed(self.estimate)} {bounds}, {wanted}{caveat}."
 
 
 @dataclass(frozen=True, kw_only=True)
