@@ -126,6 +126,15 @@ def test_the_same_study_gives_the_same_bytes(study: Study, page: str) -> None:
     assert 2_000_000 < len(page.encode()) < 2_500_000
 
 
+def test_equal_differences_are_not_shown_as_certain(study: Study, page: str) -> None:
+    first, *others = study.document["verdict"]["conditions"]
+    equal = {**first, "low": first["estimate"], "high": first["estimate"]}
+    verdict = {**study.document["verdict"], "conditions": [equal, *others]}
+    said = words_of(render(replace(study, document={**study.document, "verdict": verdict})))
+    caveat = f"{first['name']} all differences are equal, so how far they spread is not known"
+    assert caveat in said and caveat not in words_of(page)
+
+
 def test_names_are_text_and_nothing_else(study: Study) -> None:
     document = {**study.document, "recipe": EVIL, "world": EVIL}
     rows = [{**row, "collapsed": [EVIL]} if row["arm"] == "ticket" else row for row in study.rows]

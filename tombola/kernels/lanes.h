@@ -19,9 +19,9 @@ typedef int32_t NAME(ints) __attribute__((vector_size(4 * WIDTH)));
 /* What is not positive as +0.0; NaN stays, so that a diverged training shows. */
 #define POSITIVE(x, by) ((lanes)((whole)(x) & ~((by) <= 0.0f)))
 
-/* Two vectors into one: lanes of stretches of sixteen, eight, four and two are added, half a stretch
-   apart. Those of p and q alternate in stretches of half, within each 128 bits at PAIR2 and PAIR1, so
-   that each shuffle is one instruction. */
+/* PAIRn adds lanes that are n apart, of p and of q, and puts both into one vector: into its halves at
+   PAIR8, within each half at PAIR4 and within each 128 bits at PAIR2 and PAIR1, so that a shuffle is
+   one instruction. */
 #if WIDTH == 16
 #define PAIR8(p, q)                                                                  \
   (SHUFFLE(p, q, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +           \

@@ -259,6 +259,13 @@ class Finding:
         """Whether the opposite is shown: the upper bound is below `-margin`."""
         return self.high is not None and self.high < -self.margin
 
+    @property
+    def caveat(self) -> str | None:
+        """What a reader of the bounds must know; None mostly."""
+        if self.low is None or self.low != self.high:
+            return None
+        return "all differences are equal, so how far they spread is not known"
+
     def __str__(self) -> str:
         if self.estimate is None:
             return f"{self.name} was not tested, since that arm was not trained."
@@ -267,8 +274,7 @@ class Finding:
             return f"{self.name} cannot be tested on one seed: {signed(self.estimate)}, {wanted}."
         state = "holds" if self.passed else "fails" if self.failed else "is not shown"
         bounds = f"[{signed(self.low)}, {signed(self.high)}]"
-        equal = "; all differences are equal, so how far they spread is not known"
-        caveat = equal if self.low == self.high else ""
+        caveat = "" if self.caveat is None else f"; {self.caveat}"
         return f"{self.name} {state}: {signed(self.estimate)} {bounds}, {wanted}{caveat}."
 
 

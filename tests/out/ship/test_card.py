@@ -1,5 +1,7 @@
 """2:4 on a graphics card: which layers have the form, and what is handed to the card."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -27,10 +29,9 @@ def layer(outputs: int, inputs: int, *, form: bool, seed: int = 0, relu: bool = 
 
 def whole(one: Rows) -> Tensor:
     matrix = torch.zeros(one.outputs, one.inputs)
-    rows = np.repeat(np.arange(one.outputs), np.diff(one.row))
-    matrix[torch.from_numpy(rows), torch.from_numpy(one.column).long()] = torch.from_numpy(
-        one.weight
-    )
+    for row, (begin, end) in enumerate(pairwise(one.row.tolist())):
+        for place in range(begin, end):
+            matrix[row, one.column[place]] = float(one.weight[place])
     return matrix
 
 

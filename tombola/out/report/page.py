@@ -215,6 +215,7 @@ def _condition(condition: Mapping[str, Any], finding: Finding) -> dict[str, Any]
         "name": finding.name,
         "claim": claim(condition, finding.margin),
         "state": state(finding),
+        "caveat": finding.caveat,
         "passed": finding.passed,
         "estimate": difference(metric, finding.estimate) if finding.estimate is not None else "–",
         "low": difference(metric, finding.low) if finding.low is not None else "–",

@@ -4,7 +4,6 @@ sparse products, in half precision."""
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.sparse
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from tombola.errors import ShipError
 from tombola.kernels.infer import Rows
 
-Stage = Callable[[Tensor], Tensor]
+Stage = Callable[[Tensor], Tensor]  # (examples, inputs) to (examples, outputs)
 
 WAY = "2:4"
 LEAST = (8, 0)  # compute capability: from Ampere on
@@ -30,8 +29,8 @@ def has_form(layer: Rows) -> bool:
     (True, False)
     """
     fours = -(-layer.inputs // 4)
-    output = np.repeat(np.arange(layer.outputs), np.diff(layer.row))
-    kept = np.bincount(output * fours + layer.column // 4, minlength=1)
+    four = layer.outputs_of_kept() * fours + layer.column // 4
+    kept = np.bincount(four, minlength=1)
     return bool(kept.max() <= 2)
 
 
@@ -72,8 +71,7 @@ def staged(layers: Sequence[Rows], card: torch.device | None = None) -> tuple[St
 
 
 def _product(layer: Rows, card: torch.device) -> Stage:
-    parts = layer.weight, layer.column, layer.row
-    whole = scipy.sparse.csr_array(parts, shape=(layer.outputs, layer.inputs)).toarray()
+    whole = layer.whole()
     more = [-size % multiple for size, multiple in zip(whole.shape, MULTIPLES, strict=True)]
     weight: Tensor = F.pad(torch.from_numpy(whole), (0, more[1], 0, more[0])).to(
         card, torch.float16

@@ -1,7 +1,7 @@
 """A chain of linear layers that computes with what it keeps: for inference."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from tombola.errors import ShipError
 from tombola.kernels.infer import Inference, Rows, library
 from tombola.out.ship import card
-
-Stage = Callable[[Tensor], Tensor]  # (examples, inputs) to (examples, outputs)
+from tombola.out.ship.card import Stage
 
 WAYS = ("tombola", "torch", "scipy", "dense")  # on the CPU; beside them `card.WAY`
 # batch up to -> (way, density up to which a layer goes that way), the first that holds. Measured at
@@ -139,7 +138,7 @@ def _compiled(layers: Sequence[Rows]) -> Stage:
 
 
 def _dense(layer: Rows) -> Stage:
-    weight = torch.from_numpy(_matrix(layer).toarray())
+    weight = torch.from_numpy(layer.whole())
     bias = None if layer.bias is None else torch.from_numpy(layer.bias)
 
     def stage(inputs: Tensor) -> Tensor:
@@ -167,7 +166,8 @@ def _torch(layer: Rows) -> Stage:
 
 
 def _scipy(layer: Rows) -> Stage:
-    weight = _matrix(layer)
+    parts = layer.weight, layer.column, layer.row
+    weight = scipy.sparse.csr_array(parts, shape=(layer.outputs, layer.inputs))
 
     def stage(inputs: Tensor) -> Tensor:
         found = np.ascontiguousarray((weight @ inputs.numpy().T).T)
@@ -176,11 +176,6 @@ def _scipy(layer: Rows) -> Stage:
         return torch.from_numpy(np.maximum(found, 0.0, out=found) if layer.relu else found)
 
     return stage
-
-
-def _matrix(layer: Rows) -> scipy.sparse.csr_array:
-    parts = layer.weight, layer.column, layer.row
-    return scipy.sparse.csr_array(parts, shape=(layer.outputs, layer.inputs))
 
 
 _MADE = {"dense": _dense, "torch": _torch, "scipy": _scipy}
